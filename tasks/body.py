@@ -9,7 +9,8 @@
 
 The request file holds the spec and, for each artifact that it names, the verified read-only path.
 A body writes only below `context.out`; it never sees the store. Its answer is `result.json`, and
-`artifacts.json`, which says below which relative path each digest of the result lies.
+`artifacts.json`, which says below which relative path each digest of the result lies; a body that
+raises leaves its words in `error.json`, and its traceback in the log.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ REQUEST_FILE = "request.json"
 RESULT_FILE = "result.json"
 ARTIFACTS_FILE = "artifacts.json"
 METRICS_FILE = "metrics.jsonl"
+ERROR_FILE = "error.json"
 
 
 class BodyContext:
@@ -73,4 +75,9 @@ def run_body(spec_type: type[S], main: Callable[[S, BodyContext], R]) -> None:
     request_path, out = Path(sys.argv[1]), Path(sys.argv[2])
     request = json.loads(request_path.read_text(encoding="utf-8"))
     context = BodyContext(out, Path(request["checkpoints"]), request["inputs"])
-    context.finish(main(spec_type.model_validate(request["spec"]), context))
+    try:
+        context.finish(main(spec_type.model_validate(request["spec"]), context))
+    except Exception as error:
+        words = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+        (out / ERROR_FILE).write_text(json.dumps(words))
+        raise

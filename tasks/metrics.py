@@ -1,0 +1,47 @@
+"""metrics.jsonl as its readers see it: the newest line for progress, all lines for curves.
+
+    for line in read_metrics(path):
+        line["step"], line["time_s"], line.get("loss")
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsTail:
+    """Reads what was appended since the last look; a line still being written waits."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._offset = 0
+
+    def newest(self) -> dict[str, Any] | None:
+        """The last complete line that is new; None when there is none."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                appended = file.read()
+        except FileNotFoundError:
+            return None
+        complete = appended.rfind(b"\n") + 1
+        if not complete:
+            return None
+        self._offset += complete
+        return _parse(appended[:complete].rstrip(b"\n").rsplit(b"\n", 1)[-1])
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Every well-formed line; a body may print garbage into its own metrics."""
+    lines = (_parse(line) for line in path.read_bytes().splitlines())
+    return [line for line in lines if line is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None

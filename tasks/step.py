@@ -1,0 +1,222 @@
+"""A research step: a typed function from a Spec to a Result, cached by identity, run in a process.
+
+    compress = research_step(
+        name="compress",
+        spec=CompressSpec,
+        result=CompressResult,
+        body="tasks.compress.body",
+        packages=("torch", "llmcompressor"),
+    )
+
+    result = await compress(CompressSpec(...))              # a Prefect task, inside a flow
+    computed = await compress.compute(CompressSpec(...))    # the same without Prefect
+    record = compress.lookup(CompressSpec(...))             # only if it was computed before
+
+Order of events: resolve inputs, compute the identity (or refuse), read the verified record, take the
+lease, read again, run the body, check, commit. Whatever Prefect does in between, the store decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tasks.attempt import Attempt, BodyPlan
+from tasks.environments import installed_version
+from tasks.errors import Corrupted, EnvironmentMissing, StepFailed
+from tasks.identity import code_fingerprint, identity, locked_versions
+from tasks.observer import Observer, observers
+from tasks.spec import DeviceKind, Placement, Result, Spec, local_device_kind
+from tasks.store import open_store
+from tasks.store.base import Record, Store
+from tasks.store.inputs import resolve_inputs
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+S = TypeVar("S", bound=Spec)
+R = TypeVar("R", bound=Result)
+
+Check = Callable[[S, R, Callable[[Any], Path]], None]
+
+
+@dataclass(frozen=True)
+class Computed(Generic[R]):
+    """A step's result, with the record that holds it and whether it was there before."""
+
+    result: R
+    record: Record
+    is_cached: bool
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Step(Generic[S, R]):
+    """One kind of research step. Made by `research_step`; see the module's docstring."""
+
+    name: str
+    spec_type: type[S]
+    result_type: type[R]
+    body: str
+    packages: tuple[str, ...] = ()
+    serve_packages: tuple[str, ...] = ()
+    check: Check[S, R] | None = None
+    uses_gpu: bool = False
+    measures: bool = False
+
+    # -- what is known without running -------------------------------------------------
+
+    def versions(self) -> dict[str, str]:
+        """The declared packages' versions, from the locks of their environments."""
+        return {
+            **locked_versions(self.packages, "core"),
+            **{
+                f"serve:{name}": version
+                for name, version in locked_versions(self.serve_packages, "serve").items()
+            },
+        }
+
+    def identity(self, spec: S, store: Store | None = None) -> str:
+        """sha256 over everything that may change the outcome; inputs are hashed, not kept."""
+        return self._identity(resolve_inputs(spec, store or open_store(), keep=False))
+
+    def _identity(self, resolved: S) -> str:
+        return identity(self.name, resolved, code_fingerprint(self.body), self.versions())
+
+    def lookup(self, spec: S, store: Store | None = None) -> Record | None:
+        """The verified record of an earlier computation; `Corrupted` if it is there and wrong."""
+        store = store or open_store()
+        return store.read_record(self.name, self.identity(spec, store))
+
+    def result(self, record: Record) -> R:
+        """The typed result that a record holds."""
+        return self.result_type.model_validate(record.result)
+
+    # -- running -----------------------------------------------------------------------
+
+    async def __call__(
+        self, spec: S, placement: Placement | None = None, *, wait_for: Iterable[Any] | None = None
+    ) -> R:
+        """Run as a Prefect task, inside a flow; `wait_for` takes upstream results (DAG edges)."""
+        return await self.task(spec, placement or Placement(), wait_for=wait_for)
+
+    @functools.cached_property
+    def task(self) -> Task[[S, Placement], Any]:
+        """The Prefect task; built on first use, as importing Prefect takes a second."""
+        from tasks.prefect_task import prefect_task
+
+        return prefect_task(self)
+
+    async def compute(self, spec: S, placement: Placement | None = None) -> Computed[R]:
+        """The step itself: answered from the store, or computed once and committed.
+
+        Raises `StepFailed` (or one of its kinds), `SpecError`, `StoreError`, `EnvironmentMissing`.
+        """
+        started = time.monotonic()
+        placement = placement or Placement()
+        store = open_store()
+        resolved = await asyncio.to_thread(resolve_inputs, spec, store, True)
+        key = self._identity(resolved)
+        record, _ = await asyncio.to_thread(self._read, store, key)
+        is_cached = record is not None
+        if record is None:
+            record, is_cached = await self._compute_once(store, key, resolved, placement)
+        return Computed(self.result(record), record, is_cached, time.monotonic() - started)
+
+    async def _compute_once(
+        self, store: Store, key: str, resolved: S, placement: Placement
+    ) -> tuple[Record, bool]:
+        """Under the identity's lease, so that of many callers one runs the body."""
+        self._refuse_other_versions()
+        async with store.lease(key) as lease:
+            record, damage = await asyncio.to_thread(self._read, store, key)
+            if record is not None:
+                return record, True
+            if damage is not None:
+                for observer in observers():
+                    await observer.warned(f"{damage}; computing it again")
+                await asyncio.to_thread(store.set_aside, self.name, key)
+            attempt = Attempt(
+                plan=BodyPlan(
+                    step=self.name,
+                    body=self.body,
+                    num_gpus=self._num_gpus(resolved, placement),
+                    measures=self.measures,
+                    versions=self.versions(),
+                ),
+                store=store,
+                key=key,
+                spec=resolved,
+                placement=placement,
+                inherited_fds=lease.fds,
+            )
+            return await attempt.run(self._accept), False
+
+    def _accept(self, spec: Spec, answer: dict[str, Any], open_: Callable[[Any], Path]) -> R:
+        """Validate a body's answer and put it through the step's own checks."""
+        result = self.result_type.model_validate(answer)
+        if self.check is not None:
+            assert isinstance(spec, self.spec_type)
+            self.check(spec, result, open_)
+        return result
+
+    def _read(self, store: Store, key: str) -> tuple[Record | None, Corrupted | None]:
+        """The record if it and all its artifacts are intact, else what is wrong with them."""
+        try:
+            record = store.read_record(self.name, key)
+            if record is None:
+                return None, None
+            for ref in record.artifacts:
+                store.verify(ref)
+            self.result(record)
+        except Corrupted as damage:
+            return None, damage
+        except ValueError as error:
+            return None, Corrupted(f"record {self.name}/{key}", f"not a {self.name} result: {error}")
+        return record, None
+
+    def _num_gpus(self, spec: S, placement: Placement) -> int:
+        """GPUs to claim: those asked for, else one where the step computes on CUDA."""
+        if placement.gpus or not self.uses_gpu:
+            return placement.gpus
+        device_kind = getattr(spec, "device_kind", local_device_kind())
+        return int(device_kind is DeviceKind.CUDA)
+
+    def _refuse_other_versions(self) -> None:
+        """The identity says which versions compute; another version must not answer for them."""
+        for package, locked in locked_versions(self.packages, "core").items():
+            installed = installed_version(package)
+            if installed != locked:
+                raise EnvironmentMissing(
+                    f"step '{self.name}' is defined with {package} {locked}, but "
+                    f"{installed or 'no version'} is installed; type `make setup`"
+                )
+
+
+def research_step(
+    *,
+    name: str,
+    spec: type[S],
+    result: type[R],
+    body: str,
+    packages: tuple[str, ...] = (),
+    serve_packages: tuple[str, ...] = (),
+    check: Check[S, R] | None = None,
+    uses_gpu: bool = False,
+    measures: bool = False,
+) -> Step[S, R]:
+    """Declare a step.
+
+    `packages` (core) and `serve_packages` (serve) are those whose version may change the outcome;
+    `check` raises ValueError in words if a result is unusable; `uses_gpu` claims a GPU where the
+    step computes on CUDA; `measures` runs the body alone on its host, as it measures time.
+    """
+    return Step(name, spec, result, body, packages, serve_packages, check, uses_gpu, measures)
+
+
+__all__ = ["Computed", "Observer", "Step", "StepFailed", "research_step"]
