@@ -1,0 +1,112 @@
+"""Evaluate a model with lm-eval, offline unless told otherwise.
+
+The environment of Hugging Face's libraries is set before any of them is imported: no hub, no
+caches of the user's, no code from models or datasets. lm-eval finds task data relative to the
+working directory, so the body works in a folder laid out for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.artifacts import ArtifactKind
+from tasks.body import BodyContext, run_body
+from tasks.evaluate.json_lines import clean, write_json, write_json_lines
+from tasks.evaluate.scores import score_tasks
+from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
+from tasks.evaluate.task_folder import working_folder
+
+KEPT_RESULTS = (
+    "results",
+    "groups",
+    "group_subtasks",
+    "configs",
+    "versions",
+    "n-shot",
+    "higher_is_better",
+    "n-samples",
+)
+
+
+def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
+    model_folder = context.path(spec.model)
+    task_folder = context.path(spec.task_folder) if spec.task_folder else None
+    mirror = context.path(spec.mirror) if spec.mirror else None
+    sources = [source for source in (task_folder, mirror) if source is not None]
+    with _scratch(context.out / "scratch") as scratch:
+        _shield(scratch, context.checkpoints, allow_hub=spec.allow_hub)
+        with contextlib.chdir(working_folder(scratch / "work", sources)):
+            # Imported here: these read the environment as they load.
+            from tasks.evaluate.harness import evaluated_tasks, load_tasks, run
+            from tasks.evaluate.models import load_model, refuse_unfit, watch
+
+            refuse_unfit(spec, model_folder)
+            loaded = load_tasks(spec, task_folder)
+            model = load_model(spec, model_folder)
+            watch(
+                model,
+                loaded["tasks"].values(),
+                lambda done, total: context.metrics(done, num_steps=total),
+            )
+            results = run(spec, model, loaded)
+            scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
+
+    names = {str(model_folder): "<model>", str(context.out): "<out>"}
+    outputs = (
+        {"task": task, **clean(sample, names)}
+        for task, samples in sorted(results["samples"].items())
+        for sample in samples
+    )
+    kept = {key: clean(results[key], names) for key in KEPT_RESULTS if key in results}
+    return EvaluateResult(
+        scores=tuple(scores),
+        samples=context.artifact(
+            ArtifactKind.SAMPLES, write_json_lines(context.out / "samples.jsonl", lines)
+        ),
+        results=context.artifact(
+            ArtifactKind.TABLE, write_json(context.out / "results.json", kept)
+        ),
+        outputs=context.artifact(
+            ArtifactKind.FILE, write_json_lines(context.out / "outputs.jsonl", outputs)
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for caches and links, gone when the body is done."""
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _shield(scratch: Path, checkpoints: Path, *, allow_hub: bool) -> None:
+    """Keep Hugging Face's libraries off the network and out of the user's caches.
+
+    What the hub is allowed to send is kept with the checkpoints, so that another attempt does not
+    download it again.
+    """
+    home = (checkpoints if allow_hub else scratch) / "huggingface"
+    offline = "0" if allow_hub else "1"
+    os.environ.update(
+        HF_HOME=str(home),
+        HF_DATASETS_CACHE=str(scratch / "datasets"),
+        HF_HUB_OFFLINE=offline,
+        HF_DATASETS_OFFLINE=offline,
+        TRANSFORMERS_OFFLINE=offline,
+        HF_DATASETS_TRUST_REMOTE_CODE="0",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        TOKENIZERS_PARALLELISM="false",
+        TQDM_DISABLE="1",  # progress goes to metrics.jsonl, not into the log;
+        TQDM_MININTERVAL="60",  # bars that insist are quiet, at least
+    )
+
+
+if __name__ == "__main__":
+    run_body(EvaluateSpec, main)

@@ -1,0 +1,159 @@
+"""lm-eval, asked to do what an EvaluateSpec says, and to complain before the model is loaded.
+
+    loaded = load_tasks(spec, Path("tasks"))            # the working folder holds the data
+    results = run(spec, model, loaded)
+
+Uses `lm_eval.evaluate` rather than `simple_evaluate`, which overrides a task's few-shot setting or
+ignores the user's with a log line, and spends seconds on collecting the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lm_eval.api import metrics
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import set_torch_seed
+
+from tasks.errors import nearest
+from tasks.evaluate.scores import Aggregation, EvaluatedTask
+from tasks.evaluate.spec import EvaluateSpec, Generation
+from tasks.evaluate.task_folder import names_elsewhere, problems_of, read_task_files
+
+Loaded = dict[str, Any]  # lm-eval's TaskDict: "tasks" and "groups" by name
+
+_AGGREGATIONS = {
+    metrics.mean: Aggregation.MEAN,
+    metrics.bits_per_byte: Aggregation.BITS_PER_BYTE,
+    metrics.weighted_perplexity: Aggregation.WEIGHTED_PERPLEXITY,
+}
+
+
+def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
+    """Tasks with their data, set up as the spec says; ValueError with every problem in words."""
+    manager = _task_manager(spec, task_folder)
+    unknown = [name for name in spec.tasks if name not in manager.task_index]
+    if unknown:
+        raise ValueError(
+            "\n".join(
+                f"no task, group or tag '{name}'{nearest(name, manager.all_tasks)}"
+                for name in unknown
+            )
+        )
+    try:
+        loaded: Loaded = manager.load(list(spec.tasks))
+    except (OSError, KeyError) as error:  # datasets' errors for what is not there are OSErrors
+        where = "on the hub" if spec.allow_hub else "in task_folder or mirror"
+        raise ValueError(f"the data of {', '.join(spec.tasks)} is not {where}: {error}") from error
+    problems = [problem for task in loaded["tasks"].values() for problem in _set_up(task, spec)]
+    if spec.generation and not any(_generates(task) for task in loaded["tasks"].values()):
+        problems.append("generation has no effect: none of the tasks generates text")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return loaded
+
+
+def _task_manager(spec: EvaluateSpec, task_folder: Path | None) -> Any:
+    """An index of the folder's tasks, and of lm-eval's own (8 s) where one of them is named."""
+    if task_folder is None:
+        return TaskManager()
+    has_other_data = spec.mirror is not None or spec.allow_hub
+    problems = problems_of(
+        task_folder,
+        spec.tasks,
+        has_other_data=has_other_data,
+        allow_code=spec.allow_task_code,
+    )
+    if problems:
+        raise ValueError("\n".join(problems))
+    elsewhere = names_elsewhere(read_task_files(task_folder), spec.tasks)
+    return TaskManager(include_path=str(task_folder), include_defaults=bool(elsewhere))
+
+
+def _generates(task: Any) -> bool:
+    return bool(task.get_config("output_type") == "generate_until")
+
+
+def _set_up(task: Any, spec: EvaluateSpec) -> list[str]:
+    """Apply the spec to one task; says what does not fit."""
+    name = task.task_name
+    problems = []
+    if getattr(task, "UNSAFE_CODE", False):
+        problems.append(f"task '{name}' runs code that the model writes; evaluate never does")
+    if len(task.eval_docs) == 0:
+        problems.append(f"task '{name}' has no items")
+    if spec.generation and _generates(task):
+        task.set_config(
+            key="generation_kwargs", value=_generation_options(spec.generation), update=True
+        )
+    own_num_fewshot = task.get_config("num_fewshot")
+    if spec.num_fewshot is None:
+        task.set_config(key="num_fewshot", value=own_num_fewshot or 0)
+    elif own_num_fewshot == 0 and spec.num_fewshot > 0:
+        problems.append(
+            f"task '{name}' is defined with 0 examples: leave num_fewshot out, "
+            "or evaluate it in a step of its own"
+        )
+    else:
+        task.set_config(key="num_fewshot", value=spec.num_fewshot)
+    task.set_fewshot_seed(seed=spec.seeds.fewshot)
+    return problems
+
+
+def _generation_options(generation: Generation) -> dict[str, Any]:
+    """In lm-eval's words, without what is left to the task."""
+    options = {
+        "max_gen_toks": generation.max_new_tokens,
+        "temperature": generation.temperature,
+        "do_sample": None if generation.temperature is None else generation.temperature > 0,
+        "top_p": generation.top_p,
+        "until": None if generation.stop is None else list(generation.stop),
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def run(spec: EvaluateSpec, model: Any, loaded: Loaded) -> dict[str, Any]:
+    """lm-eval's results, samples included; ValueError where a perplexity overflows a float."""
+    seeds = spec.seeds
+    random.seed(seeds.python)
+    np.random.seed(seeds.numpy)
+    set_torch_seed(seeds.torch)
+    os.environ["DISABLE_MULTIPROC"] = "1"  # bootstrap here, not in as many processes as cores
+    try:
+        results: dict[str, Any] = evaluate(
+            lm=model,
+            task_dict=loaded,
+            limit=spec.limit,
+            bootstrap_iters=spec.num_bootstrap,
+            log_samples=True,
+            system_instruction=spec.system_instruction,
+            apply_chat_template=spec.apply_chat_template,
+            fewshot_as_multiturn=spec.fewshot_as_multiturn,
+            confirm_run_unsafe_code=False,
+        )
+    except OverflowError as error:
+        raise ValueError(
+            f"a perplexity is too large for a float: the model gives no usable probabilities "
+            f"({error})"
+        ) from error
+    return results
+
+
+def evaluated_tasks(loaded: Loaded, results: dict[str, Any]) -> list[EvaluatedTask]:
+    """Each task's samples, with the kinds of its aggregations."""
+    return [
+        EvaluatedTask(
+            name=name,
+            samples=results["samples"][name],
+            aggregations={
+                metric: _AGGREGATIONS.get(function, Aggregation.OTHER)
+                for metric, function in task.aggregation().items()
+            },
+        )
+        for name, task in loaded["tasks"].items()
+    ]

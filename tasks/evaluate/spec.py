@@ -1,0 +1,247 @@
+"""What an evaluation is asked and what it answers: lm-eval's tasks, as typed fields.
+
+    EvaluateSpec(model="runs/model", task_folder="tasks", tasks=("heldout_text", "heldout_choice"))
+    EvaluateSpec(model="runs/model", mirror="mirror", tasks=("gsm8k",), num_fewshot=5, limit=200)
+
+Where the data of a task comes from is said, never guessed: from the task folder, from a mirror of
+hub datasets on disk, or, with `allow_hub`, from the network.
+
+`samples.jsonl`, the artifact behind paired statistics, holds one line per task, metric and item:
+
+    {"task": "heldout_text", "metric": "bits_per_byte", "item": "9f2c…", "cluster": "hamlet.txt",
+     "numerator": 812.4, "denominator": 377}
+
+so that every score in it is sum(numerator) / sum(denominator): accuracies have denominator 1, bits
+per byte have bits and bytes. `item` is a digest of the item's content, equal for every model;
+`cluster` is the item's `source` where it names one. Metrics that are no such ratio (perplexities,
+F1, …) are scores only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from tasks.artifacts import ArtifactRef, Input, LocalPath
+from tasks.evaluate.task_folder import problems_of
+from tasks.spec import DeviceKind, Frozen, Result, Spec, local_device_kind
+
+TaskName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
+
+
+class Backend(StrEnum):
+    """What computes the likelihoods and the text."""
+
+    HF = "hf"  # transformers, in this process
+    VLLM = "vllm"  # a vLLM server, started for the step and spoken to over HTTP
+
+
+class Dtype(StrEnum):
+    """Number format; `auto` is the one that the model was saved in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Seeds(Frozen):
+    """lm-eval's four seeds, one by one."""
+
+    python: int = Field(ge=0, description="Seed of Python's random module.")
+    numpy: int = Field(ge=0, description="Seed of NumPy.")
+    torch: int = Field(ge=0, description="Seed of torch; with vLLM, of the requests.")
+    fewshot: int = Field(ge=0, description="Seed of the choice of few-shot examples.")
+
+
+class Generation(Frozen):
+    """Overrides of how text is generated; what is None stays as the task has it."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1, description="Longest answer in tokens.")
+    temperature: float | None = Field(
+        default=None, ge=0, description="0 takes the likeliest token; above 0 samples."
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="Sample from the likeliest tokens of this mass."
+    )
+    stop: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Strings that end an answer."
+    )
+
+    @model_validator(mode="after")
+    def _sampling_needs_temperature(self) -> Self:
+        if self.top_p is not None and not self.temperature:
+            raise ValueError("top_p has no effect without a temperature above 0")
+        return self
+
+
+class EvaluateSpec(Spec):
+    """Everything that may change the scores of a model."""
+
+    model: Input = Field(description="Model folder in Hugging Face layout.")
+    tasks: tuple[TaskName, ...] = Field(
+        min_length=1, description="Names of lm-eval tasks, groups or tags."
+    )
+    task_folder: Input | None = Field(
+        default=None,
+        description="Folder with task YAML files; their data paths are relative to the folder.",
+    )
+    mirror: Input | None = Field(
+        default=None,
+        description="Folder with the datasets of standard tasks by hub name, as in "
+        "mirror/openai/gsm8k. All of it is part of the step's identity.",
+    )
+    allow_hub: bool = Field(
+        default=False,
+        description="Download datasets from the hub. What it serves is not part of the identity.",
+    )
+    allow_task_code: bool = Field(
+        default=False, description="Run the Python code that the task folder brings (!function)."
+    )
+    backend: Backend = Field(default=Backend.HF, description="What runs the model.")
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Examples before each question; None as the task has it."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="First items of each task to use; None is all."
+    )
+    apply_chat_template: bool = Field(
+        default=False, description="Wrap prompts in the tokenizer's chat template."
+    )
+    fewshot_as_multiturn: bool = Field(
+        default=False, description="Few-shot examples as turns of a chat, not as one message."
+    )
+    system_instruction: str | None = Field(
+        default=None, min_length=1, description="System message before each prompt."
+    )
+    generation: Generation | None = Field(
+        default=None, description="Overrides for tasks that generate text."
+    )
+    seed: int | Seeds = Field(
+        default=1234, description="One seed for all of lm-eval's four, or each by name."
+    )
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        default=None,
+        description="Sequences a batch, by default 8; `auto` finds what fits on the GPU "
+        "(hf backend).",
+    )
+    num_concurrent: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests in flight to the server, by default 16 (vllm backend).",
+    )
+    max_length: int | None = Field(
+        default=None, ge=8, description="Longest sequence in tokens; None as the model's config."
+    )
+    dtype: Dtype = Field(default=Dtype.AUTO, description="Number format of the model.")
+    softmax_dtype: Dtype | None = Field(
+        default=None,
+        description="Number format of the log-likelihoods, by default float32 (hf backend). "
+        "`auto` is the model's: bfloat16 would keep three digits of each token's.",
+    )
+    add_bos_token: bool | None = Field(
+        default=None, description="Begin prompts with the BOS token; None as the tokenizer does."
+    )
+    enable_thinking: bool | None = Field(
+        default=None, description="Passed to chat templates that know it; None leaves it out."
+    )
+    num_bootstrap: int = Field(
+        default=1000, ge=100, description="Resamples where a standard error has no closed form."
+    )
+    device_kind: DeviceKind = Field(
+        default_factory=local_device_kind, description="Kind of device that computes."
+    )
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        problems = list(self._conflicts())
+        if isinstance(self.task_folder, LocalPath):
+            problems += problems_of(
+                self.task_folder.path,
+                self.tasks,
+                has_other_data=self.mirror is not None or self.allow_hub,
+                allow_code=self.allow_task_code,
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
+        doubled = sorted({name for name in self.tasks if self.tasks.count(name) > 1})
+        if doubled:
+            yield f"tasks names {', '.join(doubled)} more than once"
+        if self.task_folder is None and self.mirror is None and not self.allow_hub:
+            yield (
+                "no data for the tasks: give task_folder, or mirror for standard tasks, "
+                "or set allow_hub: true"
+            )
+        if self.mirror is not None and self.allow_hub:
+            yield "mirror and allow_hub are both set: take the data from one place"
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            yield "fewshot_as_multiturn needs apply_chat_template: true"
+        if self.enable_thinking is not None and not self.apply_chat_template:
+            yield "enable_thinking has no effect without apply_chat_template: true"
+        if self.backend is Backend.HF and self.num_concurrent is not None:
+            yield "num_concurrent belongs to backend: vllm; with hf set batch_size"
+        if self.backend is Backend.VLLM and self.batch_size is not None:
+            yield "batch_size belongs to backend: hf; vLLM forms its own batches of num_concurrent"
+        if self.backend is Backend.VLLM and self.softmax_dtype is not None:
+            yield "softmax_dtype belongs to backend: hf; vLLM computes in float32"
+        if self.batch_size == "auto" and self.device_kind is DeviceKind.CPU:
+            yield "batch_size: auto looks for what fits on a GPU; give a number on cpu"
+
+    @property
+    def seeds(self) -> Seeds:
+        """The four seeds, however they were given."""
+        if isinstance(self.seed, Seeds):
+            return self.seed
+        return Seeds(python=self.seed, numpy=self.seed, torch=self.seed, fewshot=self.seed)
+
+
+class Score(Frozen):
+    """One number of one task, or of a group of tasks."""
+
+    task: str = Field(description="Name of the task or group.")
+    metric: str = Field(description="lm-eval's name of the metric.")
+    filter: str = Field(default="none", description="How answers were taken out of the text.")
+    value: float = Field(description="The score; always finite.")
+    stderr: float | None = Field(
+        default=None, ge=0, description="Standard error; None where no method is known."
+    )
+    num_items: int = Field(ge=1, description="Items that were scored.")
+    higher_is_better: bool | None = Field(
+        default=None, description="Direction; None where the task does not say."
+    )
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Examples before each question; None where they differ."
+    )
+
+    @property
+    def label(self) -> str:
+        """The metric as samples.jsonl names it: `exact_match,strict-match`, plain if unfiltered."""
+        return metric_label(self.metric, self.filter)
+
+
+def metric_label(metric: str, filter_name: str) -> str:
+    """A metric's name together with its filter, unless that is lm-eval's `none`."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
+
+
+class EvaluateResult(Result):
+    """Scores with standard errors, and everything that they were computed from."""
+
+    scores: tuple[Score, ...] = Field(min_length=1, description="All tasks, metrics and groups.")
+    samples: ArtifactRef = Field(description="samples.jsonl: numerator and denominator by item.")
+    results: ArtifactRef = Field(description="lm-eval's own results and task configs, JSON.")
+    outputs: ArtifactRef = Field(description="Every prompt and answer, JSON lines.")
+
+    def score(self, task: str, metric: str, filter_name: str = "none") -> Score:
+        """The one score of that name; KeyError names those that exist."""
+        for score in self.scores:
+            if (score.task, score.metric, score.filter) == (task, metric, filter_name):
+                return score
+        known = ", ".join(f"{score.task}/{score.label}" for score in self.scores)
+        raise KeyError(f"no score {task}/{metric_label(metric, filter_name)}; there are {known}")
