@@ -1,0 +1,133 @@
+"""A Hugging Face model folder: which of its files matter, and a check that needs no torch.
+
+A folder is accepted when its config is JSON that names an architecture and asks for no code of its
+own, and its weights are safetensors whose headers agree with the file sizes. Pickled weights and
+Python files are never copied, loaded or run.
+
+    header = check_model_folder(Path("model"))
+    header["model.norm.weight"].dtype, header["model.norm.weight"].shape    # "BF16", (128,)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "*.safetensors",
+)
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor as a safetensors header describes it."""
+
+    dtype: str  # as the format spells it: F32, BF16, I32, …
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+def copy_files(source: Path, target: Path, patterns: tuple[str, ...]) -> list[str]:
+    """Copy the files that match into an existing or new folder; returns their names, sorted."""
+    target.mkdir(parents=True, exist_ok=True)
+    names = sorted({path.name for pattern in patterns for path in source.glob(pattern)})
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return names
+
+
+def safetensors_header(path: Path) -> dict[str, TensorHeader]:
+    """Names, dtypes and shapes in one file; ValueError where the file is not what it says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else MAX_HEADER_BYTES + 1
+        if length > min(MAX_HEADER_BYTES, size - 8):
+            raise ValueError(f"{path.name} is cut short or is not a safetensors file")
+        try:
+            document: dict[str, Any] = json.loads(file.read(length))
+        except ValueError as error:
+            raise ValueError(f"{path.name} has a broken safetensors header: {error}") from error
+    document.pop("__metadata__", None)
+    tensors = {}
+    end_of_data = 0
+    for name, entry in document.items():
+        start, end = entry["data_offsets"]
+        end_of_data = max(end_of_data, end)
+        tensors[name] = TensorHeader(entry["dtype"], tuple(entry["shape"]), end - start)
+    if 8 + length + end_of_data != size:
+        raise ValueError(
+            f"{path.name} holds {size} bytes, its header promises {8 + length + end_of_data}"
+        )
+    return tensors
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder; ValueError where it is missing or asks for remote code."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder.name} is not a model folder: it has no config.json")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = folder / name
+        if settings.is_file() and "auto_map" in json.loads(settings.read_text(encoding="utf-8")):
+            raise ValueError(
+                f"{name} has 'auto_map': it wants to run Python code that comes with the model, "
+                "which labwright never does; use a model that its libraries know"
+            )
+    return config
+
+
+def check_model_folder(folder: Path) -> dict[str, TensorHeader]:
+    """Every tensor of the folder by name; ValueError says what keeps it from being loaded."""
+    config = read_config(folder)
+    if not config.get("architectures"):
+        raise ValueError("config.json names no architecture ('architectures' is empty)")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+        hint = (
+            f"; it has {', '.join(pickles)}, pickled weights, which can run code when read: "
+            "convert them to safetensors first"
+            if pickles
+            else ""
+        )
+        raise ValueError(f"{folder.name} has no *.safetensors weights{hint}")
+    tensors: dict[str, TensorHeader] = {}
+    for path in files:
+        tensors.update(safetensors_header(path))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        missing = sorted(set(wanted) - set(tensors))
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(wanted)} tensors that model.safetensors.index.json names "
+                f"are in no file, the first is {missing[0]}"
+            )
+    return tensors
+
+
+def num_parameters(tensors: dict[str, TensorHeader]) -> int:
+    """Elements of all tensors (a tied weight is stored, and counted, once)."""
+    return sum(math.prod(tensor.shape) for tensor in tensors.values())

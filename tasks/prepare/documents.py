@@ -1,0 +1,170 @@
+"""From files to documents: decode, cut, normalise, drop doubles, share out.
+
+No bytes are swallowed: what cannot be decoded stops the step with file and offset, or is counted.
+
+    corpus = read_corpus([Path("hamlet.txt")], Path("."), TextSource(...), SplitRule())
+    corpus.documents[Split.TEST][0].text
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.prepare.spec import SplitRule, TextFormat, TextSource, UndecodableBytes
+from tasks.prepare.splits import Split, document_id, normalise, overlapping, split_of
+
+
+@dataclass(frozen=True)
+class Document:
+    """A normalised text, named by its hash."""
+
+    id: str  # sha256 of `text`
+    text: str
+    source: str  # relative path of the file that it was first found in
+
+
+@dataclass
+class Corpus:
+    """Documents by split, in the order they were read, and what was left out."""
+
+    documents: dict[Split, list[Document]] = field(
+        default_factory=lambda: {split: [] for split in Split}
+    )
+    num_files: int = 0
+    num_duplicates: int = 0
+    num_too_short: int = 0
+    num_overlapping: int = 0
+    num_replaced_characters: int = 0
+    skipped_files: list[str] = field(default_factory=list)
+
+
+def find_files(source: Path, glob: str) -> list[Path]:
+    """The files of a source, sorted by relative path; ValueError where there are none."""
+    if source.is_file():
+        return [source]
+    files = sorted(
+        (path for path in source.glob(glob) if path.is_file()),
+        key=lambda path: path.relative_to(source).as_posix(),
+    )
+    if not files:
+        raise ValueError(f"no file in the text source matches '{glob}'")
+    return files
+
+
+def decode(content: bytes, name: str, rule: TextSource) -> tuple[str, int] | None:
+    """Text and number of replaced characters; None means that the file is to be left out."""
+    try:
+        return content.decode(rule.encoding), 0
+    except UnicodeDecodeError as error:
+        if rule.undecodable_bytes is UndecodableBytes.SKIP_FILE:
+            return None
+        if rule.undecodable_bytes is UndecodableBytes.FAIL:
+            bad = content[error.start : error.start + 4].hex(" ")
+            raise ValueError(
+                f"{name}: byte {error.start} ({bad}) is not {rule.encoding}; state the file's "
+                "text.encoding, or choose text.undecodable_bytes: skip_file or replace"
+            ) from error
+    text = content.decode(rule.encoding, errors="replace")
+    return text, text.count("\ufffd")
+
+
+def between(text: str, rule: TextSource) -> str:
+    """The text without what stands outside of `begin_after` and `end_before`."""
+    if rule.begin_after is not None and (match := re.search(rule.begin_after, text)):
+        text = text[match.end() :]
+    if rule.end_before is not None and (match := re.search(rule.end_before, text)):
+        text = text[: match.start()]
+    return text
+
+
+def cut_text(text: str, rule: TextSource) -> Iterator[str]:
+    """Paragraphs, joined with a blank line until the next would pass the target length."""
+    paragraphs = [part for part in re.split(rule.document_separator, text) if part and part.strip()]
+    if rule.target_document_characters is None:
+        yield from paragraphs
+        return
+    pending: list[str] = []
+    num_characters = 0
+    for paragraph in paragraphs:
+        if pending and num_characters + 2 + len(paragraph) > rule.target_document_characters:
+            yield "\n\n".join(pending)
+            pending, num_characters = [], 0
+        num_characters += len(paragraph) + (2 if pending else 0)
+        pending.append(paragraph)
+    if pending:
+        yield "\n\n".join(pending)
+
+
+def cut_jsonl(text: str, name: str, rule: TextSource) -> Iterator[str]:
+    """The text field of every line; ValueError names the line that has none."""
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{name}:{number}: not a JSON object: {error}") from error
+        found = value.get(rule.text_field) if isinstance(value, dict) else None
+        if not isinstance(found, str):
+            keys = ", ".join(sorted(value)) if isinstance(value, dict) else "no keys"
+            raise ValueError(
+                f"{name}:{number}: no text under '{rule.text_field}' (text.text_field); it has "
+                f"{keys}"
+            )
+        yield between(found, rule)
+
+
+def read_corpus(files: list[Path], root: Path, rule: TextSource, split: SplitRule) -> Corpus:
+    """Read, cut, normalise, deduplicate and share out; ValueError where nothing is left."""
+    corpus = Corpus()
+    seen: set[str] = set()
+    for path in files:
+        name = path.relative_to(root).as_posix() if path != root else path.name
+        decoded = decode(path.read_bytes(), name, rule)
+        corpus.num_files += 1
+        if decoded is None:
+            corpus.skipped_files.append(name)
+            continue
+        corpus.num_replaced_characters += decoded[1]
+        if rule.format is TextFormat.JSONL:
+            pieces = cut_jsonl(decoded[0], name, rule)
+        else:
+            pieces = cut_text(between(normalise(decoded[0]), rule), rule)
+        for piece in map(normalise, pieces):
+            if len(piece) < rule.min_characters:
+                corpus.num_too_short += 1
+                continue
+            identifier = document_id(piece)
+            if identifier in seen:
+                corpus.num_duplicates += 1
+                continue
+            seen.add(identifier)
+            place = split_of(
+                identifier,
+                validation_fraction=split.validation_fraction,
+                test_fraction=split.test_fraction,
+                salt=split.salt,
+            )
+            corpus.documents[place].append(Document(identifier, piece, name))
+    if not corpus.documents[Split.TRAIN]:
+        raise ValueError(
+            f"no training document is left of {corpus.num_files} files ({corpus.num_too_short} "
+            f"documents were shorter than {rule.min_characters} characters)"
+        )
+    if split.overlap_num_words is not None:
+        drop_overlapping(corpus, split.overlap_num_words)
+    return corpus
+
+
+def drop_overlapping(corpus: Corpus, num_words: int) -> None:
+    """Leave out held-out documents that repeat a run of words of a training document."""
+    training = [document.text for document in corpus.documents[Split.TRAIN]]
+    for split in (Split.VALIDATION, Split.TEST):
+        documents = corpus.documents[split]
+        found = overlapping([document.text for document in documents], training, num_words)
+        corpus.num_overlapping += len(found)
+        corpus.documents[split] = [d for i, d in enumerate(documents) if i not in found]
