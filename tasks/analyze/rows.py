@@ -1,0 +1,163 @@
+"""From samples, scores and load points to the rows of a comparison: pure, plain numbers.
+
+rows = compare_variants(baseline="baseline", measured={...}, samples={...}, confidence=0.95)
+front = pareto_front({row.name: (row.model_size_bytes, -recovery)})
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from tasks.analyze.paired import PairedItems, Statistic, compare_paired
+from tasks.analyze.spec import Latency, Recovery, ServingSummary, Variant, VariantRow
+from tasks.benchmark.spec import LoadPoint
+
+MetricKey = tuple[str, str]  # task, metric label
+
+
+class Sample(NamedTuple):
+    """One item's share of a score."""
+
+    numerator: float
+    denominator: float
+    cluster: str | None
+
+
+Samples = Mapping[MetricKey, Mapping[str, Sample]]
+
+
+def read_samples(lines: Iterable[Mapping[str, Any]]) -> dict[MetricKey, dict[str, Sample]]:
+    """samples.jsonl, by metric and item; ValueError where an item stands twice."""
+    found: dict[MetricKey, dict[str, Sample]] = {}
+    for line in lines:
+        items = found.setdefault((line["task"], line["metric"]), {})
+        if line["item"] in items:
+            raise ValueError(f"{line['task']}/{line['metric']}: item {line['item']} stands twice")
+        items[line["item"]] = Sample(line["numerator"], line["denominator"], line.get("cluster"))
+    return found
+
+
+def pair(baseline: Mapping[str, Sample], variant: Mapping[str, Sample]) -> PairedItems:
+    """The items that both answered, in the order of their names.
+
+    Raises ValueError where the two differ in items or denominators: then they were not asked the
+    same, and a comparison of what is left would be one of another question.
+    """
+    if baseline.keys() != variant.keys():
+        only = len(baseline.keys() ^ variant.keys())
+        raise ValueError(f"{only} items were answered by one of the two only")
+    items = sorted(baseline)
+    if any(baseline[item].denominator != variant[item].denominator for item in items):
+        raise ValueError("the same items have different denominators")
+    sources = [baseline[item].cluster for item in items]
+    return PairedItems.of(
+        [baseline[item].numerator for item in items],
+        [variant[item].numerator for item in items],
+        [baseline[item].denominator for item in items],
+        [source or item for source, item in zip(sources, items, strict=True)]
+        if any(sources)
+        else None,
+    )
+
+
+def recoveries(
+    directions: Mapping[MetricKey, bool], baseline: Samples, variant: Samples, confidence: float
+) -> tuple[Recovery, ...]:
+    """Recovery of one variant for every metric that both models were measured with."""
+    return tuple(
+        Recovery(
+            task=task,
+            metric=metric,
+            comparison=compare_paired(
+                pair(baseline[task, metric], variant[task, metric]),
+                Statistic.RECOVERY,
+                higher_is_better=directions[task, metric],
+                confidence=confidence,
+            ),
+        )
+        for task, metric in sorted(baseline.keys() & variant.keys() & directions.keys())
+    )
+
+
+def directions_of(variant: Variant) -> dict[MetricKey, bool]:
+    """Whether higher is better, for each metric whose task says so."""
+    return {
+        (score.task, score.label): score.higher_is_better
+        for score in variant.scores
+        if score.higher_is_better is not None
+    }
+
+
+def summarise_serving(points: Iterable[LoadPoint]) -> ServingSummary | None:
+    """Tokens/s at the load that served most, latencies at the one that served least; medians."""
+    by_load: dict[str, list[LoadPoint]] = {}
+    for point in points:
+        by_load.setdefault(point.load, []).append(point)
+    served = {
+        load: statistics.median(point.output_tokens_per_s for point in repeats)
+        for load, repeats in by_load.items()
+    }
+    if not served:
+        return None
+    heaviest = max(served, key=lambda load: served[load])
+    lightest = min(served, key=lambda load: served[load])
+    return ServingSummary(
+        output_tokens_per_s=served[heaviest],
+        throughput_load=heaviest,
+        latency_load=lightest,
+        num_repeats=min(len(repeats) for repeats in by_load.values()),
+        ttft_ms=_latency(by_load[lightest], "ttft_ms"),
+        itl_ms=_latency(by_load[lightest], "itl_ms"),
+    )
+
+
+def _latency(repeats: Iterable[LoadPoint], field: str) -> Latency | None:
+    measured = [getattr(point, field) for point in repeats]
+    if any(percentiles is None for percentiles in measured):
+        return None
+    return Latency(
+        p50=statistics.median(percentiles.p50 for percentiles in measured),
+        p99=statistics.median(percentiles.p99 for percentiles in measured),
+    )
+
+
+def compare_variants(
+    baseline: str,
+    variants: Mapping[str, Variant],
+    samples: Mapping[str, Samples],
+    confidence: float,
+) -> tuple[VariantRow, ...]:
+    """One row a variant, the baseline first."""
+    base = variants[baseline]
+    directions = directions_of(base)
+    rows = []
+    for name in sorted(variants, key=lambda name: (name != baseline, list(variants).index(name))):
+        variant = variants[name]
+        compared = name != baseline and baseline in samples and name in samples
+        sizes = (variant.model_size_bytes, base.model_size_bytes)
+        rows.append(
+            VariantRow(
+                name=name,
+                scores=variant.scores,
+                model_size_bytes=variant.model_size_bytes,
+                size_fraction=sizes[0] / sizes[1] if sizes[0] and sizes[1] else None,
+                recoveries=recoveries(directions, samples[baseline], samples[name], confidence)
+                if compared
+                else (),
+                serving=summarise_serving(variant.load_points),
+            )
+        )
+    return tuple(rows)
+
+
+def pareto_front(costs: Mapping[str, tuple[float, ...]]) -> tuple[str, ...]:
+    """Names that no other beats; costs are minimised. A beats B: no worse in all, not equal."""
+
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+    return tuple(
+        name for name, cost in costs.items() if not any(beats(c, cost) for c in costs.values())
+    )

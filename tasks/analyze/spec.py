@@ -1,0 +1,110 @@
+"""What an analysis is given and what it finds: variants against a baseline, item by item.
+
+AnalyzeSpec(
+    baseline="baseline",
+    variants={"baseline": Variant(samples=…, scores=…), "w8a8": Variant(…)},
+)
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from tasks.analyze.paired import PairedComparison
+from tasks.artifacts import ArtifactRef, Input
+from tasks.benchmark.spec import LoadPoint
+from tasks.errors import nearest
+from tasks.evaluate.spec import Score
+from tasks.spec import Frozen, Result, Spec
+
+
+class Variant(Frozen):
+    """What was measured of one model; leave out what was not."""
+
+    scores: tuple[Score, ...] = Field(default=(), description="`scores` of its evaluation.")
+    samples: Input | None = Field(default=None, description="`samples` of its evaluation.")
+    model_size_bytes: int | None = Field(default=None, gt=0, description="Size of its weights.")
+    load_points: tuple[LoadPoint, ...] = Field(default=(), description="`points` of its benchmark.")
+
+
+class AnalyzeSpec(Spec):
+    """Which model is compared with which, on what."""
+
+    title: str = Field(default="Compression against its baseline", description="Of the report.")
+    baseline: str = Field(description="Name of the variant that the others are compared with.")
+    variants: dict[str, Variant] = Field(min_length=1, description="What was measured, by name.")
+    primary: str | None = Field(
+        default=None,
+        description="`task/metric` that stands for quality in the Pareto front; by default the "
+        "first metric that was compared.",
+    )
+    training_curve: Input | None = Field(
+        default=None, description="`curve` of a training, plotted in the report."
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="Nominal coverage of the intervals."
+    )
+
+    @model_validator(mode="after")
+    def _baseline_is_a_variant(self) -> Self:
+        if self.baseline not in self.variants:
+            raise ValueError(
+                f"baseline '{self.baseline}' is none of the variants "
+                f"({', '.join(self.variants)}){nearest(self.baseline, self.variants)}"
+            )
+        return self
+
+
+class Recovery(Frozen):
+    """How much of the baseline's score a variant kept, on the same items."""
+
+    task: str = Field(description="Name of the task.")
+    metric: str = Field(description="Name of the metric, with its filter.")
+    comparison: PairedComparison = Field(description="Estimate and interval.")
+
+    @property
+    def label(self) -> str:
+        return f"{self.task}/{self.metric}"
+
+
+class Latency(Frozen):
+    """Median over repeats of a percentile over requests, in milliseconds."""
+
+    p50: float = Field(ge=0, description="Of half of the requests.")
+    p99: float = Field(ge=0, description="Of 99% of the requests.")
+
+
+class ServingSummary(Frozen):
+    """How fast a server with this model answered."""
+
+    output_tokens_per_s: float = Field(ge=0, description="At the load that served the most.")
+    throughput_load: str = Field(description="The load that served the most.")
+    latency_load: str = Field(description="The load at which latencies were taken: the lightest.")
+    num_repeats: int = Field(ge=1, description="Repeats of each load.")
+    ttft_ms: Latency | None = Field(description="Time to first token.")
+    itl_ms: Latency | None = Field(description="Time between tokens.")
+
+
+class VariantRow(Frozen):
+    """One line of the table: absent is what was not measured."""
+
+    name: str = Field(description="Name of the variant.")
+    scores: tuple[Score, ...] = Field(description="Its scores.")
+    model_size_bytes: int | None = Field(description="Size of its weights.")
+    size_fraction: float | None = Field(description="Of the baseline's size.")
+    recoveries: tuple[Recovery, ...] = Field(description="Against the baseline, by metric.")
+    serving: ServingSummary | None = Field(description="Speed under load.")
+
+
+class AnalyzeResult(Result):
+    """The comparison as numbers, and as a page."""
+
+    baseline: str = Field(description="Name of the baseline.")
+    primary: str | None = Field(description="`task/metric` that stands for quality.")
+    rows: tuple[VariantRow, ...] = Field(description="One a variant, the baseline first.")
+    pareto_size: tuple[str, ...] = Field(description="Front of small size and high recovery.")
+    pareto_speed: tuple[str, ...] = Field(description="Front of tokens/s and high recovery.")
+    table: ArtifactRef = Field(description="The rows as JSON.")
+    report: ArtifactRef = Field(description="Folder with a self-contained index.html.")

@@ -1,0 +1,67 @@
+"""The comparison as a table of strings: one source for the page and for the terminal.
+
+headers, lines = comparison_table(result)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.analyze.spec import Latency, Recovery, VariantRow
+
+ABSENT = ""
+MEBIBYTE = 1 << 20
+
+
+def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[str]]]:
+    """Headers and one line a variant; what was not measured is an empty cell."""
+    metrics = list(dict.fromkeys(r.label for row in rows for r in row.recoveries))
+    scored = {label: label.partition("/") for label in metrics}
+    has_serving = any(row.serving for row in rows)
+    headers = ["model", "size"]
+    for label in metrics:
+        headers += [scored[label][2].partition(",")[0], "recovery (95% interval)"]
+    if has_serving:
+        headers += ["tokens/s", "TTFT p50 / p99", "ITL p50 / p99"]
+    return headers, [_line(row, metrics, has_serving) for row in rows]
+
+
+def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[str]:
+    cells = [row.name, _size(row)]
+    by_label = {recovery.label: recovery for recovery in row.recoveries}
+    scores = {f"{score.task}/{score.label}": score for score in row.scores}
+    for label in metrics:
+        score = scores.get(label)
+        cells.append(f"{score.value:.4g}" if score else ABSENT)
+        cells.append(recovery_words(by_label[label]) if label in by_label else ABSENT)
+    if has_serving:
+        serving = row.serving
+        cells += [
+            f"{serving.output_tokens_per_s:.0f}" if serving else ABSENT,
+            _latency(serving.ttft_ms if serving else None),
+            _latency(serving.itl_ms if serving else None),
+        ]
+    return cells
+
+
+def recovery_words(recovery: Recovery) -> str:
+    """`99.2% (98.7–99.8)`, or why there is no number."""
+    found = recovery.comparison
+    if found.estimate is None:
+        return found.reason or ABSENT
+    estimate = f"{found.estimate:.1%}"
+    if found.low is None or found.high is None:
+        return f"{estimate} (no interval: {found.reason})"
+    return f"{estimate} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+
+
+def _size(row: VariantRow) -> str:
+    if row.model_size_bytes is None:
+        return ABSENT
+    size = f"{row.model_size_bytes / MEBIBYTE:.1f} MiB"
+    fraction = row.size_fraction
+    return size if fraction in (None, 1.0) else f"{size} ({fraction:.0%})"
+
+
+def _latency(latency: Latency | None) -> str:
+    return f"{latency.p50:.1f} / {latency.p99:.1f} ms" if latency else ABSENT
