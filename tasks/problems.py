@@ -65,7 +65,7 @@ def problems_from(
     """One problem for each place of the document that `model` refused; `location` is its root."""
     found: dict[Location, list[str]] = {}
     for details in error.errors():
-        place = place_of(details["loc"], document.get(location))
+        place = place_of(details, document.get(location))
         message = _message(details, document, (*location, *place), model)
         messages = found.setdefault((*location, *place), [])
         if message not in messages:
@@ -83,12 +83,9 @@ def is_type_mismatch(details: ErrorDetails) -> bool:
     return bool(TYPE_MISMATCHES.match(details["type"]))
 
 
-def place_of(loc: Iterable[str | int], value: Any) -> Location:
-    """pydantic's location without the names of union members and discriminator tags.
-
-    A last part that the value lacks is a missing key, and stays.
-    """
-    parts = list(loc)
+def place_of(details: ErrorDetails, value: Any) -> Location:
+    """Where in `value` an error stands: without the names of union members and discriminator tags."""
+    parts = details["loc"]
     place: list[str | int] = []
     for index, part in enumerate(parts):
         if isinstance(value, Mapping) and part in value:
@@ -97,9 +94,8 @@ def place_of(loc: Iterable[str | int], value: Any) -> Location:
             value = getattr(value, part)
         elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
             value = value[part]
-        elif index == len(parts) - 1 and isinstance(value, Mapping) and isinstance(part, str):
-            place.append(part)  # a missing key, or a member of a union that wanted a mapping
-            continue
+        elif details["type"] == "missing" and index == len(parts) - 1:
+            pass  # the key that is not there
         else:
             continue
         place.append(part)
