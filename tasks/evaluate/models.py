@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from tasks.evaluate.spec import Dtype, EvaluateSpec
 from tasks.spec import DeviceKind
 
 DEFAULT_BATCH_SIZE = 8  # sequences
+DEFAULT_NUM_CONCURRENT = 16  # requests
+REQUEST_TIMEOUT_S = 1800
+NUM_ATTEMPTS = 3  # of one request; a server that dies fails the step soon
 REPORT_INTERVAL_S = 0.5
 
 
@@ -39,21 +43,70 @@ def load_model(spec: EvaluateSpec, folder: Path) -> Any:
         batch_size=spec.batch_size or DEFAULT_BATCH_SIZE,
         max_length=spec.max_length,
         add_bos_token=spec.add_bos_token,
-        enable_thinking=spec.enable_thinking,
+        enable_thinking=False if spec.disable_thinking else None,
         trust_remote_code=False,
     )
     model.loglikelihood_rolling = functools.partial(_rolling, model, model.max_length)
     return model
 
 
-def refuse_unfit(spec: EvaluateSpec, folder: Path) -> None:
-    """ValueError where the model cannot do what the spec asks; reads its config only."""
+def served_model(spec: EvaluateSpec, folder: Path, completions_url: str, name: str) -> Any:
+    """The model behind an OpenAI-compatible completions endpoint.
+
+    Requests are token ids, made by the same code as in process, so that both backends score the
+    same tokens; lm-eval's own client would leave out the BOS token and chat template options.
+    """
+    model = LocalCompletionsAPI(
+        base_url=completions_url,
+        model=name,
+        tokenizer=str(folder),
+        tokenizer_backend="huggingface",
+        num_concurrent=spec.num_concurrent or DEFAULT_NUM_CONCURRENT,
+        max_length=spec.max_length or num_positions(folder),
+        seed=spec.seeds.torch,
+        max_retries=NUM_ATTEMPTS,
+        timeout=REQUEST_TIMEOUT_S,
+    )
+    model.add_bos_token = spec.add_bos_token
+    model.chat_template_args = {"enable_thinking": False} if spec.disable_thinking else {}
+    model.tok_encode = functools.partial(_encode, model)
+    model.apply_chat_template = functools.partial(HFLM.apply_chat_template, model)
+    # The prompt, its prefix token and one generated token must fit.
+    model.loglikelihood_rolling = functools.partial(_rolling, model, model.max_length - 1)
+    return model
+
+
+def _encode(model: Any, text: Any, add_special_tokens: bool | None = None, **_: Any) -> Any:
+    """Token ids of one text or, for prompts to continue, of a sequence of texts."""
+    if isinstance(text, str):
+        return HFLM.tok_encode(model, text, add_special_tokens=add_special_tokens)
+    return [HFLM.tok_encode(model, one) for one in text]
+
+
+def num_positions(folder: Path) -> int:
+    """Longest sequence that the model's config allows; ValueError where it does not say."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    num_positions = config.get("max_position_embeddings")
-    if spec.max_length and num_positions and spec.max_length > num_positions:
+    for part in (config, config.get("text_config", {})):
+        if "max_position_embeddings" in part:
+            return int(part["max_position_embeddings"])
+    raise ValueError("config.json has no max_position_embeddings: give max_length")
+
+
+def refuse_unfit(spec: EvaluateSpec, folder: Path) -> None:
+    """ValueError where the model cannot do what the spec asks; reads its files' headers only."""
+    if spec.max_length and spec.max_length > num_positions(folder):
         raise ValueError(
-            f"max_length is {spec.max_length}, but the model has {num_positions} positions"
+            f"max_length is {spec.max_length}, but the model has {num_positions(folder)} positions"
         )
+    if spec.apply_chat_template and not _has_chat_template(folder):
+        raise ValueError("apply_chat_template is set, but the model's tokenizer has no template")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    settings = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").is_file() or (
+        settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    )
 
 
 def watch(model: Any, tasks: Iterable[Any], report: Callable[[int, int], None]) -> None:

@@ -145,8 +145,8 @@ class EvaluateSpec(Spec):
     add_bos_token: bool | None = Field(
         default=None, description="Begin prompts with the BOS token; None as the tokenizer does."
     )
-    enable_thinking: bool | None = Field(
-        default=None, description="Passed to chat templates that know it; None leaves it out."
+    disable_thinking: bool = Field(
+        default=False, description="Ask the chat template for answers without a reasoning part."
     )
     num_bootstrap: int = Field(
         default=1000, ge=100, description="Resamples where a standard error has no closed form."
@@ -182,8 +182,8 @@ class EvaluateSpec(Spec):
             yield "mirror and allow_hub are both set: take the data from one place"
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             yield "fewshot_as_multiturn needs apply_chat_template: true"
-        if self.enable_thinking is not None and not self.apply_chat_template:
-            yield "enable_thinking has no effect without apply_chat_template: true"
+        if self.disable_thinking and not self.apply_chat_template:
+            yield "disable_thinking needs apply_chat_template: true"
         if self.backend is Backend.HF and self.num_concurrent is not None:
             yield "num_concurrent belongs to backend: vllm; with hf set batch_size"
         if self.backend is Backend.VLLM and self.batch_size is not None:

@@ -59,15 +59,18 @@ def read_task_files(folder: Path) -> list[TaskFile]:
 
 
 def _definitions(path: Path, folder: Path) -> Iterator[TaskFile]:
+    name = path.relative_to(folder)
     loader = _TaskLoader(path.read_text(encoding="utf-8"))
     try:
         document = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.relative_to(folder)} is not a task file: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else str(name)
+        raise ValueError(f"{place} is not a task file: {error.problem}") from error
     finally:
         loader.dispose()
     if not isinstance(document, dict):
-        raise ValueError(f"{path.relative_to(folder)} is not a task file: it holds no mapping")
+        raise ValueError(f"{name} is not a task file: it holds no mapping")
     has_code = "class" in document or any(isinstance(leaf, _Code) for leaf in _leaves(document))
     tags = _names(document.get("tag"))
     if "group" in document:

@@ -1,6 +1,8 @@
-"""A folder of two small lm-eval tasks, as the prepare step writes one: bits per byte, choices.
+"""A folder of small lm-eval tasks, as the prepare step writes one: bits per byte, choices, answers.
 
-write_tiny_tasks(tmp_path / "tasks", num_documents=6, num_choices=10)
+    write_tiny_tasks(tmp_path / "tasks", num_documents=6, num_choices=10)
+
+Two items have equal content, as real datasets have.
 """
 
 from __future__ import annotations
@@ -9,23 +11,9 @@ import json
 import random
 from pathlib import Path
 
-WORDS = tuple(
-    [
-        "the",
-        "day",
-        "is",
-        "more",
-        "lovely",
-        "than",
-        "summer",
-        "and",
-        "winds",
-        "shake",
-        "darling",
-        "buds",
-        "of",
-        "may",
-    ]
+WORDS = (
+    *("the", "day", "is", "more", "lovely", "than", "summer", "and"),
+    *("winds", "shake", "darling", "buds", "of", "may"),
 )
 
 TEXT_TASK = """\

@@ -1,0 +1,71 @@
+"""A mirror: raw files laid out under hub names."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.evaluate.mirror import add_dataset, one_config_per_file
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def front_matter(folder: Path) -> dict[str, list[dict[str, object]]]:
+    _, text, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n")
+    document: dict[str, list[dict[str, object]]] = yaml.safe_load(text)
+    return document
+
+
+def test_json_lines_are_copied_and_listed_by_config_and_split(tmp_path: Path) -> None:
+    raw = tmp_path / "test.jsonl"
+    raw.write_text('{"question": "1+1?", "answer": "2"}\n', encoding="utf-8")
+
+    folder = add_dataset(tmp_path / "mirror", "openai/gsm8k", {"main": {"test": raw}})
+
+    assert folder == tmp_path / "mirror/openai/gsm8k"
+    assert (folder / "main/test.jsonl").read_bytes() == raw.read_bytes()
+    assert front_matter(folder) == {
+        "configs": [
+            {
+                "config_name": "main",
+                "data_files": [{"split": "test", "path": "main/test.jsonl"}],
+            }
+        ]
+    }
+
+
+def test_a_json_document_becomes_lines_of_its_one_list_of_rows(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rows = [{"input": "not True is", "target": "False"}, {"input": "“é”", "target": "True"}]
+    (raw / "boolean_expressions.json").write_text(
+        json.dumps({"canary": "never train on this", "examples": rows}), encoding="utf-8"
+    )
+
+    folder = add_dataset(tmp_path / "m", "SaylorTwift/bbh", one_config_per_file(raw, split="test"))
+
+    assert rows_of(folder / "boolean_expressions/test.jsonl") == rows
+
+
+def test_a_document_with_two_lists_of_rows_is_refused_by_name(tmp_path: Path) -> None:
+    raw = tmp_path / "two.json"
+    raw.write_text('{"a": [{"x": 1}], "b": [{"x": 2}]}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"two\.json holds 2 lists of rows"):
+        add_dataset(tmp_path / "mirror", "owner/data", {"main": {"test": raw}})
+
+
+@pytest.mark.parametrize("name", ["../outside", "owner/..", "a/b/c", "/etc", "owner/"])
+def test_a_dataset_name_never_leads_out_of_the_mirror(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        add_dataset(tmp_path / "mirror", name, {})
+    assert not (tmp_path / "outside").exists()
+
+
+def test_other_kinds_of_files_are_refused_with_those_that_are_taken(tmp_path: Path) -> None:
+    raw = tmp_path / "rows.pkl"
+    raw.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"rows\.pkl is no data file .*\.csv, \.json"):
+        add_dataset(tmp_path / "mirror", "owner/data", {"main": {"test": raw}})
