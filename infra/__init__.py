@@ -1,0 +1,1 @@
+"""What labwright stands on: locked environments, and later images, pools and machines."""

