@@ -17,10 +17,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
+from tasks.documents import load_yaml
 from tasks.errors import Problem, SpecError, nearest
+from tasks.problems import problems_from
 from tasks.settings import settings
 from tasks.spec import Frozen
 
@@ -30,6 +31,7 @@ SHIPPED = Path(__file__).parent
 class StandardKind(StrEnum):
     """What a standard is for; also the name of the folder it lies in."""
 
+    BENCHMARKING = "benchmarking"
     COMPRESSION = "compression"
 
 
@@ -94,20 +96,14 @@ def _files(kind: StandardKind) -> dict[str, Path]:
 
 
 def _read(kind: StandardKind, path: Path) -> Standard:
+    document = load_yaml(path)
+    if not isinstance(document.value, dict):
+        raise SpecError([document.problem((), "a standard is a mapping")])
+    if document.value.get("name") != path.stem:
+        message = f"must be the file's name, '{path.stem}'"
+        raise SpecError([document.problem(("name",), message)])
+    fields = {**document.value, "kind": kind, "path": path}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise SpecError([Problem(str(error.problem), source=str(path), line=line)]) from error
-    if not isinstance(document, dict):
-        raise SpecError([Problem("a standard is a mapping", source=str(path))])
-    if document.get("name") != path.stem:
-        message = f"its name is {document.get('name')!r}, its file is named '{path.stem}'"
-        raise SpecError([Problem(message, source=str(path), key="name")])
-    try:
-        return Standard.model_validate({**document, "kind": kind, "path": path})
+        return Standard.model_validate(fields)
     except ValidationError as error:
-        raise SpecError(
-            Problem(item["msg"], source=str(path), key=".".join(map(str, item["loc"])))
-            for item in error.errors()
-        ) from error
+        raise SpecError(problems_from(error, document, (), Standard)) from error
