@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -61,10 +61,14 @@ def problems_from(
     document: Document,
     location: Location,
     model: type[BaseModel],
+    only: Callable[[ErrorDetails], bool] = lambda _: True,
 ) -> list[Problem]:
-    """One problem for each place of the document that `model` refused; `location` is its root."""
+    """One problem for each place of the document that `model` refused; `location` is its root.
+
+    `only` chooses among the complaints; the others are dropped.
+    """
     found: dict[Location, list[str]] = {}
-    for details in error.errors():
+    for details in filter(only, error.errors()):
         place = place_of(details, document.get(location))
         message = _message(details, document, (*location, *place), model)
         messages = found.setdefault((*location, *place), [])
@@ -84,7 +88,7 @@ def is_type_mismatch(details: ErrorDetails) -> bool:
 
 
 def place_of(details: ErrorDetails, value: Any) -> Location:
-    """Where in `value` an error stands: without the names of union members and discriminator tags."""
+    """Where in `value` an error stands, without the names of union members and their tags."""
     parts = details["loc"]
     place: list[str | int] = []
     for index, part in enumerate(parts):
@@ -126,6 +130,8 @@ def _message(
         return words if isinstance(details["input"], Mapping) else f"{words} (found {shown})"
     if kind == "union_tag_not_found":
         return f"needs {context.get('discriminator')} (found {shown})"
+    if kind == "model_type" and details["loc"][-1] in ("ArtifactRef", "LocalPath", "PackageFiles"):
+        return f"must be a path or an artifact, found {shown}"
     numbers = {key: f"{v:g}" if isinstance(v, float) else v for key, v in context.items()}
     words = _WORDS[kind].format(**numbers) if kind in _WORDS else details["msg"]
     return f"{words}, found {shown}"
