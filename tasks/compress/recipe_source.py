@@ -13,9 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasks import standards
+from tasks.documents import parse_yaml
 from tasks.errors import SpecError
 
 
@@ -33,7 +32,7 @@ def parse_recipe(value: Any, base_dir: Path) -> Any:
     if isinstance(value, dict) and set(value) == {"path"}:
         return _parse_file(Path(value["path"]))
     if isinstance(value, dict) and "modifiers" not in value:
-        return {"modifiers": _modifiers_of_mapping(value)}
+        return {"modifiers": _modifiers_of(value)}
     return value
 
 
@@ -58,48 +57,24 @@ def _parse_file(path: Path) -> Any:
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), source)
-        document = yaml.safe_load(text)
-    except yaml.constructor.ConstructorError as error:
-        mark = error.problem_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise ValueError(
-            f"{place}: {error.problem}; recipes are plain YAML, as tags can run code "
-            "(write a tuple as a list)"
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise ValueError(f"{place}: not valid YAML: {error.problem}") from error
-    if isinstance(document, dict) and "modifiers" not in document:
-        return {"modifiers": _modifiers_of_mapping(document)}
-    if isinstance(document, dict):
-        return document.get("content", document)
+        document, _ = parse_yaml(text, source)
+    except SpecError as error:
+        raise ValueError(f"{error}\nrecipes are plain YAML; write a tuple as a list") from error
     if isinstance(document, list):
         return {"modifiers": document}
-    raise ValueError(f"{source}: a recipe is a mapping or a list of modifiers, not {document!r}")
+    if not isinstance(document, dict):
+        raise ValueError(f"{source}: a recipe is a mapping or a list, not {document!r}")
+    if "content" in document:  # a standard that lies in a file of its own
+        document = document["content"]
+    return document if "modifiers" in document else {"modifiers": _modifiers_of(document)}
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, source: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ValueError(f"{source}:{line}: '{key.value}' stands twice in one mapping")
-            seen.add(key.value)
-            _refuse_repeated_keys(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value, source)
-
-
-def _modifiers_of_mapping(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _modifiers_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Modifiers of `{Name: fields}` or of llmcompressor's `{x_stage: {y_modifiers: {Name: …}}}`."""
     modifiers: list[dict[str, Any]] = []
     for key, value in document.items():
         if str(key).endswith(("_stage", "_modifiers")) and isinstance(value, dict):
-            modifiers += _modifiers_of_mapping(value)
+            modifiers += _modifiers_of(value)
         else:
             modifiers.append({str(key): value})
     return modifiers

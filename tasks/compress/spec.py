@@ -15,9 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     model_validator,
 )
@@ -41,22 +39,16 @@ class ActivationOrderChoice(StrEnum):
     NONE = "none"  # as they stand
 
 
-def _parse_recipe(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, LocalPath):
-        value = value.path
-    return parse_recipe(value, Path((info.context or {}).get("base_dir", Path.cwd())))
+def _read_recipe(value: Any, info: ValidationInfo) -> Recipe | ArtifactRef:
+    if isinstance(value, Recipe | ArtifactRef):
+        return value
+    if isinstance(value, dict) and "digest" in value:
+        return ArtifactRef.model_validate(value)
+    base_dir = Path((info.context or {}).get("base_dir", Path.cwd()))
+    return Recipe.model_validate(parse_recipe(value, base_dir))
 
 
-def _recipe_tag(value: Any) -> str:
-    is_artifact = isinstance(value, ArtifactRef) or (isinstance(value, dict) and "digest" in value)
-    return "artifact" if is_artifact else "recipe"
-
-
-RecipeInput = Annotated[
-    Annotated[Recipe, Tag("recipe")] | Annotated[ArtifactRef, Tag("artifact")],
-    Discriminator(_recipe_tag),
-    BeforeValidator(_parse_recipe),
-]
+RecipeInput = Annotated[Recipe | ArtifactRef, BeforeValidator(_read_recipe)]
 
 
 class CompressSpec(Spec):
