@@ -111,6 +111,12 @@ class CommandSpec(Spec):
         """The whole command line: the script's words, then the options."""
         return (*self.script, *options(self.config))
 
+    def on_occasion(self, occasion: str) -> CommandSpec:
+        """The spec for one run; the same where declared inputs say what the script reads."""
+        if self.inputs is not None or self.occasion:
+            return self
+        return self.model_copy(update={"occasion": occasion})
+
 
 class CommandResult(Result):
     """What the script left."""

@@ -1,0 +1,268 @@
+"""From a file to an experiment that is known to be sound, before anything runs.
+
+    experiment = load_experiment(Path("quickstart.yaml"), ["steps.train.num_steps=10"])
+    experiment.steps["train"].spec({"prepare": prepare_result})
+
+All problems of a file come at once: unknown keys, wrong types, references to nothing, cycles, specs
+that cannot hold whatever the steps before them find.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from flows.experiment.deliverables import Deliverable, Deliverables
+from flows.experiment.overrides import apply_overrides
+from flows.experiment.placeholders import annotation_at, known_problems, with_placeholders
+from flows.experiment.references import (
+    Interpolation,
+    StepReference,
+    Template,
+    fill,
+    references_in,
+    steps_in,
+)
+from flows.experiment.schema import (
+    RESERVED,
+    STEP_NAME,
+    Header,
+    StepHead,
+    expand,
+    refuse_other_files,
+    with_default_validation,
+)
+from tasks.documents import Document, Location, load_yaml
+from tasks.errors import Problem, SpecError
+from tasks.problems import problems_from
+from tasks.registry import STEPS, step_of, unknown_kind
+from tasks.spec import Placement, Result, Spec
+from tasks.step import Step
+
+
+@dataclass(frozen=True)
+class ExperimentStep:
+    """One step of an experiment: its kind, where it runs, and its fields with their references."""
+
+    name: str
+    kind: str
+    step: Step[Any, Any]
+    placement: Placement
+    fields: Mapping[str, Any]
+    upstream: tuple[str, ...]
+    document: Document = field(repr=False)
+
+    def spec(self, results: Mapping[str, Result]) -> Spec:
+        """The spec, once the steps that it refers to have results; raises `SpecError`."""
+        place: Location = ("steps", self.name)
+        try:
+            fields = fill(self.fields, results)
+            spec: Spec = self.step.spec_type.model_validate(
+                fields, context={"base_dir": self.document.folder}
+            )
+        except ValidationError as error:
+            raise SpecError(
+                problems_from(error, self.document, place, self.step.spec_type)
+            ) from error
+        except ValueError as error:
+            raise SpecError([self.document.problem(place, str(error))]) from error
+        return spec
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A sound experiment; `steps` are in an order in which they can run."""
+
+    header: Header
+    steps: Mapping[str, ExperimentStep]
+    deliverables: tuple[Deliverable, ...]
+    document: Document = field(repr=False)
+    overrides: tuple[str, ...] = ()
+    resolved: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def path(self) -> Path:
+        return self.document.path
+
+
+def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read, resolve and check a file; raises `SpecError` with every problem."""
+    return compile_experiment(load_yaml(path.absolute()), tuple(overrides))
+
+
+def compile_experiment(document: Document, overrides: tuple[str, ...] = ()) -> Experiment:
+    """The same for a document that was read already."""
+    refuse_other_files(document)
+    document = expand(apply_overrides(document, overrides))
+    return _Compiler(document, overrides).experiment()
+
+
+class _Compiler:
+    """Collects what is wrong while it puts an experiment together."""
+
+    def __init__(self, document: Document, overrides: tuple[str, ...]):
+        self._document = document
+        self._overrides = overrides
+        self._problems: list[Problem] = []
+        self._kinds: dict[str, Step[Any, Any]] = {}
+
+    def experiment(self) -> Experiment:
+        self._find_kinds()
+        interpolation = Interpolation(self._document, self._is_result)
+        tree = interpolation.resolve()
+        self._problems += interpolation.problems
+        has_dangling = bool(interpolation.problems)
+        header = self._header(tree)
+        steps = {
+            name: step
+            for name in self._kinds
+            if (step := self._step(name, tree["steps"][name], check=not has_dangling)) is not None
+        }
+        deliverables = self._deliverables(tree.get("deliverables"))
+        order = self._order(steps)
+        if self._problems or header is None:
+            raise SpecError(dict.fromkeys(self._problems))
+        return Experiment(
+            header,
+            {name: steps[name] for name in order},
+            deliverables,
+            self._document,
+            self._overrides,
+            _as_text(tree),
+        )
+
+    def _refuse(self, place: Location, message: str) -> None:
+        self._problems.append(self._document.problem(place, message))
+
+    def _find_kinds(self) -> None:
+        steps = self._document.value["steps"]
+        if not steps:
+            self._refuse(("steps",), "has no steps")
+        for name, fields in steps.items():
+            if not re.fullmatch(STEP_NAME, name):
+                self._refuse(("steps", name), "names are letters, digits, '_' and '-'")
+            elif not isinstance(fields, dict):
+                self._refuse(("steps", name), "must be a mapping with 'kind' and the step's fields")
+            elif "kind" not in fields:
+                self._refuse(("steps", name, "kind"), f"is required: one of {', '.join(STEPS)}")
+            elif fields["kind"] not in STEPS:
+                self._refuse(("steps", name, "kind"), unknown_kind(str(fields["kind"])))
+            else:
+                self._kinds[name] = step_of(fields["kind"])
+
+    def _is_result(self, target: Location) -> bool:
+        name, part = str(target[1]), target[2]
+        if name not in self._kinds:  # a step that is refused for its own sake is not blamed twice
+            return name in self._document.value["steps"]
+        return part in self._kinds[name].result_type.model_fields
+
+    def _header(self, tree: Mapping[str, Any]) -> Header | None:
+        written = tree.get("experiment")
+        for place, reference in references_in(written):
+            self._refuse(
+                ("experiment", *place), f"{reference} is not known before the steps have run"
+            )
+            return None
+        try:
+            return Header.model_validate({} if written is None else written)
+        except ValidationError as error:
+            self._problems += problems_from(error, self._document, ("experiment",), Header)
+            return None
+
+    def _step(self, name: str, fields: Mapping[str, Any], check: bool) -> ExperimentStep | None:
+        place: Location = ("steps", name)
+        step = self._kinds[name]
+        head = {key: fields[key] for key in RESERVED if key in fields}
+        own = {key: value for key, value in fields.items() if key not in RESERVED}
+        try:
+            parsed = StepHead.model_validate(head)
+        except ValidationError as error:
+            self._problems += problems_from(error, self._document, place, StepHead)
+            return None
+        known = self._types_of(own, place)
+        if check and known is not None:
+            self._check(step, own, place, known)
+        return ExperimentStep(
+            name, parsed.kind, step, parsed.placement, own, steps_in(own), self._document
+        )
+
+    def _types_of(self, tree: Any, place: Location) -> dict[StepReference, Any] | None:
+        """The type of each reference; None where one names nothing."""
+        known: dict[StepReference, Any] = {}
+        is_sound = True
+        for at, found in references_in(tree):
+            parts = found.parts if isinstance(found, Template) else (found,)
+            for reference in parts:
+                if isinstance(reference, str):
+                    continue
+                if reference.step not in self._kinds:
+                    is_sound = False
+                    continue
+                result_type = self._kinds[reference.step].result_type
+                try:
+                    known[reference] = annotation_at(result_type, reference.path)
+                except ValueError as error:
+                    self._refuse((*place, *at), f"{reference} {error}")
+                    is_sound = False
+        return known if is_sound else None
+
+    def _check(
+        self,
+        step: Step[Any, Any],
+        fields: Mapping[str, Any],
+        place: Location,
+        known: Mapping[StepReference, Any],
+    ) -> None:
+        """Validate a spec with placeholders for what is not known yet."""
+        try:
+            step.spec_type.model_validate(
+                with_placeholders(fields, known), context={"base_dir": self._document.folder}
+            )
+        except ValidationError as error:
+            self._problems += known_problems(
+                error, self._document, place, step.spec_type, fields, known
+            )
+
+    def _deliverables(self, written: Any) -> tuple[Deliverable, ...]:
+        if written is None:
+            return ()
+        if self._types_of(written, ("deliverables",)) is None:
+            return ()
+        try:
+            found = Deliverables.model_validate({"deliverables": with_default_validation(written)})
+        except ValidationError as error:
+            self._problems += problems_from(error, self._document, (), Deliverables)
+            return ()
+        first: dict[str, int] = {}
+        for index, deliverable in enumerate(found.deliverables):
+            if first.setdefault(deliverable.label, index) != index:
+                message = f"a deliverable named '{deliverable.label}' exists; give this one a name"
+                self._refuse(("deliverables", index), message)
+        return found.deliverables
+
+    def _order(self, steps: Mapping[str, ExperimentStep]) -> tuple[str, ...]:
+        """A topological order that keeps the file's where it can; names a cycle by its path."""
+        sorter = graphlib.TopologicalSorter({name: step.upstream for name, step in steps.items()})
+        try:
+            return tuple(name for name in sorter.static_order() if name in steps)
+        except graphlib.CycleError as error:
+            cycle = [str(name) for name in reversed(error.args[1])]
+            self._refuse(("steps", cycle[0]), f"steps wait for each other: {' -> '.join(cycle)}")
+            return ()
+
+
+def _as_text(tree: Any) -> Any:
+    """The resolved file with references to results as text, for the run's folder and lineage."""
+    if isinstance(tree, StepReference | Template):
+        return str(tree)
+    if isinstance(tree, Mapping):
+        return {key: _as_text(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_as_text(value) for value in tree]
+    return tree

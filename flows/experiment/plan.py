@@ -1,0 +1,75 @@
+"""What a run would do: which steps are cached, which will run, which depend on what those find.
+
+    plan(experiment, look).is_fully_cached
+
+Pure: the store is a function that the caller passes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from flows.experiment.loading import Experiment, ExperimentStep
+from tasks.command import CommandSpec
+from tasks.spec import Result, Spec
+from tasks.store.base import Record
+
+Look = Callable[[ExperimentStep, Spec], tuple[str, Record | None]]
+"""The identity of a spec, and its verified record if there is one."""
+
+
+class PlanState(StrEnum):
+    """What is known of a step before the run."""
+
+    CACHED = "cached"
+    WILL_RUN = "will run"
+    DEPENDS = "depends"  # on what the steps before it will find
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a plan; spec and identity are known if all that it takes is cached."""
+
+    step: ExperimentStep
+    state: PlanState
+    spec: Spec | None = None
+    identity: str | None = None
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps, in an order in which they can run."""
+
+    steps: dict[str, PlannedStep] = field(default_factory=dict)
+
+    @property
+    def is_fully_cached(self) -> bool:
+        return all(planned.state is PlanState.CACHED for planned in self.steps.values())
+
+
+def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
+    """Look each step up, as far as the results before it are known.
+
+    `occasion` is the run's id: what a script without declared inputs left is good for one run.
+    """
+    steps: dict[str, PlannedStep] = {}
+    results: dict[str, Result] = {}
+    for name, step in experiment.steps.items():
+        if any(upstream not in results for upstream in step.upstream):
+            steps[name] = PlannedStep(step, PlanState.DEPENDS)
+            continue
+        spec = spec_for_run(step.spec(results), occasion)
+        identity, record = look(step, spec)
+        state = PlanState.CACHED if record else PlanState.WILL_RUN
+        steps[name] = PlannedStep(step, state, spec, identity, record)
+        if record:
+            results[name] = step.step.result(record)
+    return Plan(steps)
+
+
+def spec_for_run(spec: Spec, occasion: str) -> Spec:
+    """The spec as it stands in one run."""
+    return spec.on_occasion(occasion) if isinstance(spec, CommandSpec) else spec
