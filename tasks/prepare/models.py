@@ -12,7 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.model_folder import MODEL_FILES, TOKENIZER_FILES, copy_files, read_config
+from tasks.model_folder import (
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    check_model_folder,
+    copy_files,
+    read_config,
+)
 from tasks.prepare.spec import ModelFromConfig, ModelFromGguf, ModelFromHub
 
 
@@ -42,7 +48,7 @@ def create(rule: ModelFromConfig, tokenizer: Any, folder: Path) -> None:
 
 def copy(source: Path, folder: Path) -> None:
     """The files of a model folder that are data; refuses one that wants to run its own code."""
-    read_config(source)
+    check_model_folder(source)
     copy_files(source, folder, (*MODEL_FILES, *TOKENIZER_FILES))
 
 
