@@ -95,7 +95,9 @@ def install_phases(environment: Environment, torch_source: tuple[str, ...]) -> l
 def finish_phases(environment: Environment) -> list[Phase]:
     """Byte code, on all cores, as some machines never write it later; and a first run."""
     python = str(environment.python)
-    compile_all = (python, "-m", "compileall", "-q", "-j0", str(environment.folder / "lib"))
+    # Through its function: its command fails over files that were never meant for this Python.
+    compiling = "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=0)"
+    compile_all = (python, "-c", compiling, str(environment.folder / "lib"))
     checks = {
         "core": (python, "-P", "-c", f"import {CORE_IMPORTS}"),
         "serve": (str(environment.folder / "bin" / "vllm"), "--version"),

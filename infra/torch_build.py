@@ -2,7 +2,7 @@
 
 pip is asked first what it would take as it is configured (a company's mirror, a folder of wheels).
 Where that is the right build nothing is added; else pip is sent to PyTorch's own index. Asking
-reads metadata only, so that no CUDA build (gigabytes) is downloaded for nothing. Pure, standard library.
+reads metadata only, so that no CUDA build (gigabytes) is downloaded for nothing. Pure.
 
     source_arguments("cpu", is_cuda_build(report))   # () or ("--index-url", …)
 """
