@@ -139,8 +139,8 @@ def read_pins(lock: Path) -> dict[str, str]:
 
 def digest(pins: dict[str, str]) -> str:
     """16 hexadecimal digits that name a set of pins."""
-    lines = "\n".join(f"{name}=={version}" for name, version in sorted(pins.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+    lines = sorted(f"{name}=={version}" for name, version in pins.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def installed_in(environment: str) -> dict[str, str]:

@@ -140,7 +140,8 @@ def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
         run(environment, phase)
     differences = environment.differences()
     if differences:
-        raise SetUpFailed(f"{environment.folder} is not what is locked: {'; '.join(differences)}")
+        told = "; ".join(differences[:5])
+        raise SetUpFailed(f"{environment.folder}: {len(differences)} not as locked: {told}")
     environment.write_stamp()
     say(environment, f"ready after {time.monotonic() - started:.0f} s: {environment.folder}")
     return True
