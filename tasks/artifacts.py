@@ -1,9 +1,9 @@
 """What steps exchange: files and folders, named by the sha256 of their content.
 
-A file's digest is the sha256 of its bytes; a folder's is the sha256 of its canonical manifest. A spec
-names its inputs by `Input`: an artifact of an earlier step, a local path, or files that an installed
-package brings; the last two become artifacts (`tasks.store`) before an identity is computed, so that
-where a file lies never matters and what is in it always does.
+A file's digest is the sha256 of its bytes; a folder's is the sha256 of its canonical manifest. A
+spec names its inputs by `Input`: an artifact of an earlier step, a local path, or files that an
+installed package brings; the last two become artifacts (`tasks.store.inputs`) before an identity is
+computed, so that where a file lies never matters and what is in it always does.
 
     ref = describe(Path("model"), ArtifactKind.MODEL, "quickstart")
     ref.digest, ref.size_bytes
@@ -11,19 +11,20 @@ where a file lies never matters and what is in it always does.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
 import stat
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from tasks.canonical import canonical_json
+from tasks.digests import DIGESTS, digest_all, what_it_is
 from tasks.spec import Frozen
-
-CHUNK_BYTES = 1 << 20
 
 
 class ArtifactKind(StrEnum):
@@ -45,7 +46,7 @@ class ArtifactKind(StrEnum):
 
 
 class ArtifactRef(Frozen):
-    """A file or folder by content. Only `kind` and `digest` enter identities."""
+    """A file or folder by content. Its name and size never enter identities."""
 
     kind: ArtifactKind = Field(description="What the artifact is.")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the content.")
@@ -87,67 +88,134 @@ Input = Annotated[ArtifactRef | LocalPath | PackageFiles, BeforeValidator(parse_
 class ManifestEntry(Frozen):
     """One file of a folder artifact."""
 
-    path: str = Field(description="Relative POSIX path; never absolute, never with '..'.")
-    size_bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    executable: bool = False
+    path: str = Field(min_length=1, description="Relative POSIX path within the folder.")
+    size_bytes: int = Field(ge=0, description="Size of the file.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the file's bytes.")
+    executable: bool = Field(default=False, description="Whether its owner may execute it.")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below_its_folder(cls, path: str) -> str:
+        parts = path.split("/")
+        if "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
+            raise ValueError(f"{path!r} is no path below a folder")
+        path.encode()  # UnicodeEncodeError, a ValueError, for what no JSON can hold
+        return path
 
 
 class Manifest(Frozen):
     """Every file of a folder artifact, sorted by path; its canonical JSON is what is hashed."""
 
     format: Literal["labwright-manifest-1"] = "labwright-manifest-1"
-    files: tuple[ManifestEntry, ...]
+    files: tuple[ManifestEntry, ...] = Field(description="Sorted by path; empty folders are not.")
+
+    @model_validator(mode="after")
+    def _is_one_tree(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        if paths != sorted(set(paths)):
+            raise ValueError("its paths are not sorted, or one of them stands twice")
+        folders = {path[:n] for path in paths for n, letter in enumerate(path) if letter == "/"}
+        if not folders.isdisjoint(paths):
+            raise ValueError("one of its paths is both a file and a folder")
+        return self
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: equal manifests give equal bytes."""
-        document = self.model_dump(mode="json")
-        return json.dumps(
-            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        ).encode()
+        return canonical_json(self)
 
     @property
     def digest(self) -> str:
+        """sha256 of `to_bytes()`: the digest of the folder."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def size_bytes(self) -> int:
+        """Sum over the files."""
         return sum(entry.size_bytes for entry in self.files)
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file's bytes; remembered by this process while the file stays as it is."""
+    return DIGESTS.digest(path)
 
 
-def scan(folder: Path) -> Manifest:
-    """Manifest of a folder: regular files, links followed, empty folders left out."""
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        status = path.stat()
-        entries.append(
-            ManifestEntry(
-                path=path.relative_to(folder).as_posix(),
-                size_bytes=status.st_size,
-                sha256=file_digest(path),
-                executable=bool(status.st_mode & stat.S_IXUSR),
-            )
+def files_below(folder: Path) -> dict[str, Path]:
+    """Relative POSIX path to file of everything in a folder, sorted; links are followed.
+
+    ValueError for what a manifest cannot hold: a loop of links, a dangling link, a socket, a name
+    that is not UTF-8. OSError for what cannot be read.
+    """
+    files: dict[str, Path] = {}
+    _collect(folder, "", frozenset(), files)
+    return dict(sorted(files.items()))
+
+
+def _collect(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], into: dict[str, Path]
+) -> None:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise ValueError(f"{folder} is a link to a folder above it")
+    for entry in sorted(os.listdir(folder)):
+        path = folder / entry
+        relative = prefix + entry
+        try:
+            relative.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{str(path)!r} has a name that is not UTF-8") from error
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise ValueError(f"{path} is a link to something that does not exist") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ValueError(f"{path} is a link that leads back to itself") from error
+            raise
+        if stat.S_ISDIR(mode):
+            _collect(path, relative + "/", above | {here}, into)
+        elif stat.S_ISREG(mode):
+            into[relative] = path
+        else:
+            raise ValueError(f"{path} is {what_it_is(mode)}; only files and folders can be kept")
+
+
+def manifest_of(files: Mapping[str, Path]) -> Manifest:
+    """The manifest of files by the relative path that each shall have."""
+    digests = digest_all(files.values())
+    return Manifest(
+        files=tuple(
+            manifest_entry(relative, path, digest)
+            for (relative, path), digest in sorted(zip(files.items(), digests, strict=True))
         )
-    return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)))
+    )
+
+
+def manifest_entry(relative: str, path: Path, digest: str) -> ManifestEntry:
+    """The entry of a file whose digest is known."""
+    status = path.stat()
+    return ManifestEntry(
+        path=relative,
+        size_bytes=status.st_size,
+        sha256=digest,
+        executable=bool(status.st_mode & stat.S_IXUSR),
+    )
 
 
 def describe(path: Path, kind: ArtifactKind, name: str) -> ArtifactRef:
-    """The reference of a file or folder as it lies on disk now."""
+    """The reference of a file or folder as it lies on disk now; raises as `files_below` does."""
     if path.is_dir():
-        manifest = scan(path)
-        return ArtifactRef(
-            kind=kind,
-            digest=manifest.digest,
-            size_bytes=manifest.size_bytes,
-            name=name,
-            is_folder=True,
-        )
+        return folder_ref(manifest_of(files_below(path)), kind, name)
+    digest = file_digest(path)
+    return ArtifactRef(kind=kind, digest=digest, size_bytes=path.stat().st_size, name=name)
+
+
+def folder_ref(manifest: Manifest, kind: ArtifactKind, name: str) -> ArtifactRef:
+    """The reference of the folder that a manifest describes."""
     return ArtifactRef(
-        kind=kind, digest=file_digest(path), size_bytes=path.stat().st_size, name=name
+        kind=kind,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        name=name,
+        is_folder=True,
     )

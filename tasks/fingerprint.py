@@ -1,9 +1,9 @@
 """The code of a body as one digest: its module and every first-party module that it may import.
 
 Found by reading, not by importing: `import` statements anywhere in a file, and texts that name a
-module (`python -m tasks.benchmark.client`). First-party is the package `tasks` and the package of the
-body itself. Packages count with their `__init__`. Imports whose target is computed at run time are
-refused, as nobody could say which code they bring in.
+module (`python -m tasks.benchmark.client`). First-party is the package `tasks` and the package of
+the body itself. Packages count with their `__init__`. Imports whose target is computed at run time
+are refused, as nobody could say which code they bring in.
 
     code_fingerprint("tasks.train.body")      # the same digest in every checkout, on every Python
 
@@ -94,7 +94,7 @@ def is_machinery(module: str) -> bool:
 
 
 def _imported(name: str, path: Path, source: Source, root: Path | None) -> Iterator[str]:
-    """Absolute names of everything that a module's imports may mean; first-party ones must exist."""
+    """Absolute names of all that a module's imports may mean; those in `tasks` must exist."""
     for line, code in source.unknown_imports:
         message = f"'{code}' imports what only a run can tell; name the module in the code"
         raise SpecError([Problem(message, source=str(path), line=line)])

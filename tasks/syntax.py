@@ -39,7 +39,9 @@ class Source:
     digest: str
     imports: tuple[Import, ...]
     strings: frozenset[str]  # constants that are dotted names: `python -m tasks.x` runs such a one
-    unknown_imports: tuple[tuple[int, str], ...]  # line and code of imports whose target is computed
+    unknown_imports: tuple[
+        tuple[int, str], ...
+    ]  # line and code of imports whose target is computed
 
 
 def read_source(code: bytes) -> Source:
@@ -91,7 +93,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
         if isinstance(node, ast.JoinedStr):
             value = list(_merged(node.values))
         elif isinstance(node, ast.Call) and name == "keywords" and _last_name(node.func) == "Field":
-            value = [keyword for keyword in value if keyword.arg != "description"]
+            value = [keyword for keyword in node.keywords if keyword.arg != "description"]
         yield name, value
 
 
