@@ -39,23 +39,27 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
     sources = [source for source in (task_folder, mirror) if source is not None]
     with _scratch(context.out / "scratch") as scratch:
         _shield(scratch, context.checkpoints, allow_hub=spec.allow_hub)
-        with contextlib.chdir(working_folder(scratch / "work", sources)):
-            # Imported here: these read the environment as they load.
-            from tasks.evaluate.harness import evaluated_tasks, load_tasks, run
-            from tasks.evaluate.models import load_model, refuse_unfit, watch
+        work = working_folder(scratch / "work", sources)
+        # Imported here: these read the environment as they load.
+        from tasks.evaluate.harness import HARNESS_FOLDER, evaluated_tasks, load_tasks, run
+        from tasks.evaluate.models import open_model, refuse_unfit, watch
 
-            refuse_unfit(spec, model_folder)
+        refuse_unfit(spec, model_folder)
+        with contextlib.chdir(work):
             loaded = load_tasks(spec, task_folder)
-            model = load_model(spec, model_folder)
+        with open_model(spec, model_folder, context.out / "server.log") as model:
             watch(
                 model,
                 loaded["tasks"].values(),
                 lambda done, total: context.metrics(done, num_steps=total),
             )
-            results = run(spec, model, loaded)
-            scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
+            with contextlib.chdir(work):
+                results = run(spec, model, loaded)
+        scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
 
-    names = {str(model_folder): "<model>", str(context.out): "<out>"}
+    places = {"model": model_folder, "tasks": task_folder, "mirror": mirror, "out": context.out}
+    places["lm_eval"] = HARNESS_FOLDER
+    names = {str(path): f"<{name}>" for name, path in places.items() if path is not None}
     outputs = (
         {"task": task, **clean(sample, names)}
         for task, samples in sorted(results["samples"].items())

@@ -14,6 +14,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import lm_eval
 import numpy as np
 from lm_eval.api import metrics
 from lm_eval.evaluator import evaluate
@@ -24,6 +25,8 @@ from tasks.errors import nearest
 from tasks.evaluate.scores import Aggregation, EvaluatedTask
 from tasks.evaluate.spec import EvaluateSpec, Generation
 from tasks.evaluate.task_folder import names_elsewhere, problems_of, read_task_files
+
+HARNESS_FOLDER = Path(lm_eval.__file__).parent
 
 Loaded = dict[str, Any]  # lm-eval's TaskDict: "tasks" and "groups" by name
 

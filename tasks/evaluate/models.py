@@ -4,16 +4,17 @@ Both get one change: lm-eval scores long documents one by one (over HTTP) or in 
 windows (in process); here the windows of all documents go through together, sorted by length, which
 gives the same sums.
 
-    model = load_model(spec, Path("model"))
-    watch(model, tasks, lambda done, total: print(done, total))
+    with open_model(spec, Path("model"), Path("server.log")) as model:
+        watch(model, tasks, lambda done, total: print(done, total))
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from tasks.evaluate.spec import Dtype, EvaluateSpec
+from tasks.evaluate.spec import Backend, Dtype, EvaluateSpec
+from tasks.serving import ServerOptions, vllm_server
+from tasks.serving.options import ServerDtype
 from tasks.spec import DeviceKind
 
 DEFAULT_BATCH_SIZE = 8  # sequences
@@ -29,6 +32,21 @@ DEFAULT_NUM_CONCURRENT = 16  # requests
 REQUEST_TIMEOUT_S = 1800
 NUM_ATTEMPTS = 3  # of one request; a server that dies fails the step soon
 REPORT_INTERVAL_S = 0.5
+
+
+@contextlib.contextmanager
+def open_model(spec: EvaluateSpec, folder: Path, server_log: Path) -> Iterator[Any]:
+    """The model as the spec's backend has it; a server is started and stopped around the block."""
+    if spec.backend is Backend.HF:
+        yield load_model(spec, folder)
+        return
+    length = spec.max_length or num_positions(folder)
+    options = (spec.server or ServerOptions()).model_copy(
+        update={"max_model_len": length, "dtype": ServerDtype(spec.dtype.value)}
+    )
+    with vllm_server(folder, options, server_log) as server:
+        url = f"{server.base_url}/completions"
+        yield served_model(spec, folder, url, server.model, server.api_key)
 
 
 def load_model(spec: EvaluateSpec, folder: Path) -> Any:
@@ -50,7 +68,9 @@ def load_model(spec: EvaluateSpec, folder: Path) -> Any:
     return model
 
 
-def served_model(spec: EvaluateSpec, folder: Path, completions_url: str, name: str) -> Any:
+def served_model(
+    spec: EvaluateSpec, folder: Path, completions_url: str, name: str, api_key: str
+) -> Any:
     """The model behind an OpenAI-compatible completions endpoint.
 
     Requests are token ids, made by the same code as in process, so that both backends score the
@@ -58,6 +78,7 @@ def served_model(spec: EvaluateSpec, folder: Path, completions_url: str, name: s
     """
     model = LocalCompletionsAPI(
         base_url=completions_url,
+        header={"Authorization": f"Bearer {api_key}"},
         model=name,
         tokenizer=str(folder),
         tokenizer_backend="huggingface",

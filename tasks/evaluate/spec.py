@@ -27,6 +27,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from tasks.artifacts import ArtifactRef, Input, LocalPath
 from tasks.evaluate.task_folder import problems_of
+from tasks.serving.options import ServerDtype, ServerOptions
 from tasks.spec import DeviceKind, Frozen, Result, Spec, local_device_kind
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
@@ -133,8 +134,11 @@ class EvaluateSpec(Spec):
         ge=1,
         description="Requests in flight to the server, by default 16 (vllm backend).",
     )
+    server: ServerOptions | None = Field(
+        default=None, description="How the server is set up (vllm backend)."
+    )
     max_length: int | None = Field(
-        default=None, ge=8, description="Longest sequence in tokens; None as the model's config."
+        default=None, ge=16, description="Longest sequence in tokens; None as the model's config."
     )
     dtype: Dtype = Field(default=Dtype.AUTO, description="Number format of the model.")
     softmax_dtype: Dtype | None = Field(
@@ -186,6 +190,12 @@ class EvaluateSpec(Spec):
             yield "disable_thinking needs apply_chat_template: true"
         if self.backend is Backend.HF and self.num_concurrent is not None:
             yield "num_concurrent belongs to backend: vllm; with hf set batch_size"
+        if self.backend is Backend.HF and self.server is not None:
+            yield "server belongs to backend: vllm"
+        if self.server is not None and self.server.max_model_len is not None:
+            yield "server.max_model_len follows from max_length: set max_length"
+        if self.server is not None and self.server.dtype is not ServerDtype.AUTO:
+            yield "server.dtype follows from dtype: set dtype"
         if self.backend is Backend.VLLM and self.batch_size is not None:
             yield "batch_size belongs to backend: hf; vLLM forms its own batches of num_concurrent"
         if self.backend is Backend.VLLM and self.softmax_dtype is not None:

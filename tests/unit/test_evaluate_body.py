@@ -1,0 +1,280 @@
+"""The evaluation body with lm-eval and a tiny model, nothing faked."""
+
+import json
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.evaluate.mirror import add_dataset, one_config_per_file
+from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
+from tests.fakes.body_runs import Answer, run_bodies
+from tests.fakes.tiny_tasks import write_tiny_tasks
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+BODY = "tasks.evaluate.body"
+WINDOW_TOKENS = 16
+
+CODED_TASK = """\
+include: heldout_choice.yaml
+task: coded
+process_docs: !function first.first_two
+"""
+CODE = "def first_two(documents):\n    return documents.select(range(2))\n"
+
+
+def core_spec(model: Path, folder: Path) -> EvaluateSpec:
+    return EvaluateSpec(
+        model=model,
+        task_folder=folder,
+        tasks=("heldout_text", "heldout", "heldout_answer"),
+        device_kind="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tiny_tasks(tmp_path_factory.mktemp("evaluate") / "tasks")
+    (folder / "lost.yaml").write_text(
+        (folder / "heldout_text.yaml")
+        .read_text()
+        .replace("heldout_text", "lost")
+        .replace("documents.jsonl", "nowhere.jsonl")
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tiny_model: Path, task_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Answer]:
+    """Good and bad evaluations, all in one process."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def spec(**fields: Any) -> EvaluateSpec:
+        base = {"model": tiny_model, "task_folder": task_folder, "device_kind": "cpu"}
+        return EvaluateSpec(**{**base, "tasks": ("heldout_choice",), **fields})
+
+    coded = write_tiny_tasks(folder / "coded-tasks")
+    (coded / "coded.yaml").write_text(CODED_TASK)
+    (coded / "first.py").write_text(CODE)
+    return run_bodies(
+        BODY,
+        folder,
+        {
+            "core": core_spec(tiny_model, task_folder),
+            "windows": spec(tasks=("heldout_text",), max_length=WINDOW_TOKENS, dtype="float32"),
+            "chat": spec(
+                tasks=("heldout_answer",),
+                apply_chat_template=True,
+                system_instruction="Answer in rhyme.",
+                limit=2,
+                generation={"max_new_tokens": 2, "stop": ("=,",)},
+            ),
+            "coded": spec(task_folder=coded, tasks=("coded",), allow_task_code=True),
+            "nan": spec(model=nan_model(tiny_model, folder / "nan-model")),
+            "fewshot": spec(tasks=("heldout_answer",), num_fewshot=2),
+            "generation": spec(generation={"max_new_tokens": 2}),
+            "long": spec(max_length=4096),
+            "lost": spec(tasks=("lost",)),
+        },
+    )
+
+
+def nan_model(model: Path, target: Path) -> Path:
+    """A copy whose last norm is NaN, as an overflown compression leaves it."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model, target)
+    tensors = load_file(target / "model.safetensors")
+    tensors["model.norm.weight"] = torch.full_like(tensors["model.norm.weight"], math.nan)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def result_of(answer: Answer) -> EvaluateResult:
+    assert answer.error is None
+    return EvaluateResult.model_validate(answer.result)
+
+
+def test_every_task_metric_and_group_has_a_score_with_an_error(runs: dict[str, Answer]) -> None:
+    result = result_of(runs["core"])
+    assert {(score.task, score.label) for score in result.scores} == {
+        ("heldout_text", "bits_per_byte"),
+        ("heldout_text", "byte_perplexity"),
+        ("heldout_text", "word_perplexity"),
+        ("heldout_choice", "acc"),
+        ("heldout_choice", "acc_norm"),
+        ("heldout_answer", "exact_match,first"),
+        ("heldout", "acc"),
+    }
+    assert all(score.stderr is not None for score in result.scores)
+    assert result.score("heldout_text", "bits_per_byte").num_items == 6
+    assert result.score("heldout_text", "bits_per_byte").higher_is_better is False
+    assert result.score("heldout", "acc").num_items == 10
+
+
+def test_samples_add_up_to_lm_evals_own_scores(runs: dict[str, Answer]) -> None:
+    own = json.loads((runs["core"].out / "results.json").read_text())["results"]
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for line in runs["core"].json_lines("samples.jsonl"):
+        entry = sums[line["task"], line["metric"]]
+        entry[0] += line["numerator"]
+        entry[1] += line["denominator"]
+    assert set(sums) == {
+        ("heldout_text", "bits_per_byte"),
+        ("heldout_choice", "acc"),
+        ("heldout_choice", "acc_norm"),
+        ("heldout_answer", "exact_match,first"),
+    }
+    for (task, metric), (numerator, denominator) in sums.items():
+        key = metric if "," in metric else f"{metric},none"
+        assert numerator / denominator == pytest.approx(own[task][key], rel=1e-9, abs=1e-9)
+
+
+def test_items_are_named_by_content_and_know_their_source(runs: dict[str, Answer]) -> None:
+    lines = runs["core"].json_lines("samples.jsonl")
+    names = [(line["task"], line["metric"], line["item"]) for line in lines]
+    assert len(set(names)) == len(names)
+    assert {line["cluster"] for line in lines} == {"play-0", "play-1", "play-2"}
+    doubled = {line["item"] for line in lines if line["item"].endswith("-2")}
+    assert len(doubled) == 1
+    assert {name.removesuffix("-2") for name in doubled} <= {line["item"] for line in lines}
+
+
+def test_prompts_and_answers_are_kept(runs: dict[str, Answer]) -> None:
+    outputs = runs["core"].json_lines("outputs.jsonl")
+    assert len(outputs) == 6 + 10 + 10
+    answers = [line for line in outputs if line["task"] == "heldout_answer"]
+    assert all(isinstance(line["resps"][0][0], str) for line in answers)
+
+
+def test_no_path_of_the_machine_is_in_an_artifact(
+    runs: dict[str, Answer], tiny_model: Path, task_folder: Path
+) -> None:
+    out = runs["core"].out
+    for name in ("samples.jsonl", "results.json", "outputs.jsonl"):
+        text = (out / name).read_text()
+        for path in (out, tiny_model, task_folder, Path.home()):
+            assert str(path) not in text
+
+
+def test_progress_reaches_its_end(runs: dict[str, Answer]) -> None:
+    last = runs["core"].metrics[-1]
+    assert last["step"] == last["num_steps"] == 6 + 10 * 4 + 10
+
+
+def test_documents_longer_than_a_window_are_scored_token_by_token(
+    runs: dict[str, Answer], tiny_model: Path, task_folder: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    lines = (task_folder / "documents.jsonl").read_text().splitlines()
+    expected = []
+    for text in (json.loads(line)["text"] for line in lines):
+        tokens = [tokenizer.bos_token_id, *tokenizer(text).input_ids]
+        assert len(tokens) > 2 * WINDOW_TOKENS
+        nats = 0.0
+        for start in range(0, len(tokens) - 1, WINDOW_TOKENS):
+            # The last window is moved back to be as long as the others; its tokens that an earlier
+            # window scored are context.
+            end = min(start + WINDOW_TOKENS, len(tokens) - 1)
+            begin = max(0, end - WINDOW_TOKENS)
+            window = torch.tensor([tokens[begin : end + 1]])
+            with torch.inference_mode():
+                logits = model(window[:, :-1]).logits[0].log_softmax(-1)
+            scored = logits.gather(1, window[0, 1:, None])[start - begin :]
+            nats += float(scored.sum())
+        expected.append(-nats / math.log(2))
+    found = [line["numerator"] for line in runs["windows"].json_lines("samples.jsonl")]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_chat_template_system_instruction_and_generation_reach_the_model(
+    runs: dict[str, Answer],
+) -> None:
+    lines = runs["chat"].json_lines("outputs.jsonl")
+    assert len(lines) == 2
+    prompt, options = lines[0]["arguments"][0]
+    assert prompt.startswith("<|im_start|>system\nAnswer in rhyme.<|im_end|>\n<|im_start|>user\n")
+    assert options["max_gen_toks"] == 2
+    assert options["until"] == ["=,"]
+
+
+def test_a_task_folder_may_bring_code_when_allowed(runs: dict[str, Answer]) -> None:
+    assert result_of(runs["coded"]).score("coded", "acc").num_items == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nan", "likelihoods are NaN for 10 of 10 samples of task 'heldout_choice'"),
+        ("fewshot", "task 'heldout_answer' is defined with 0 examples"),
+        ("generation", "generation has no effect"),
+        ("long", "max_length is 4096, but the model has 512 positions"),
+        ("lost", "the data of lost is not in task_folder or mirror"),
+    ],
+)
+def test_an_evaluation_that_would_mislead_fails_in_words(
+    runs: dict[str, Answer], name: str, words: str
+) -> None:
+    assert runs[name].result is None
+    assert words in (runs[name].error or "")
+
+
+@pytest.fixture(scope="module")
+def other_runs(
+    tiny_model: Path, task_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Answer]:
+    """The core evaluation in another process, and two standard tasks where their data is there."""
+    folder = tmp_path_factory.mktemp("other")
+    specs = {}
+    if DATA.is_dir():
+        mirror = folder / "mirror"
+        gsm8k = {split: DATA / f"gsm8k/{split}.jsonl" for split in ("train", "test")}
+        add_dataset(mirror, "openai/gsm8k", {"main": gsm8k})
+        add_dataset(mirror, "SaylorTwift/bbh", one_config_per_file(DATA / "bbh", split="test"))
+        specs["standard"] = EvaluateSpec(
+            model=tiny_model,
+            mirror=mirror,
+            tasks=("gsm8k", "leaderboard_bbh_boolean_expressions"),
+            limit=4,
+            generation={"max_new_tokens": 16},
+            device_kind="cpu",
+        )
+    specs["core"] = core_spec(tiny_model, task_folder)
+    return run_bodies(BODY, folder, specs)
+
+
+def test_two_processes_give_the_same_result_to_the_byte(
+    runs: dict[str, Answer], other_runs: dict[str, Answer]
+) -> None:
+    assert result_of(runs["core"]) == result_of(other_runs["core"])
+
+
+def test_caches_are_gone_and_the_users_own_is_never_touched(other_runs: dict[str, Answer]) -> None:
+    out = other_runs["core"].out
+    assert not (out / "scratch").exists()
+    assert not list((out.parent / "home").rglob("*huggingface*"))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the datasets in {DATA}")
+def test_standard_tasks_run_unmodified_from_a_mirror(other_runs: dict[str, Answer]) -> None:
+    result = result_of(other_runs["standard"])
+    assert result.score("gsm8k", "exact_match", "strict-match").num_items == 4
+    assert result.score("gsm8k", "exact_match", "flexible-extract").num_fewshot == 5
+    bbh = result.score("leaderboard_bbh_boolean_expressions", "acc_norm")
+    assert (bbh.num_items, bbh.num_fewshot) == (4, 3)
+    first = other_runs["standard"].json_lines("outputs.jsonl")[0]
+    assert first["task"] == "gsm8k"
+    assert "Janet" in first["doc"]["question"]
+    assert sys.prefix not in (other_runs["standard"].out / "results.json").read_text()
