@@ -74,7 +74,9 @@ def closure(module: str, root: Path | None = None) -> dict[str, Source]:
     pending = [*_with_parents(module)]
     while pending:
         name = pending.pop()
-        path = None if name in found or is_machinery(name) else _locate(name, root)
+        if name in found or is_machinery(name):
+            continue
+        path = _locate(name, root)
         if path is None:
             if name == module:
                 raise SpecError(f"body '{module}': there is no such module")
