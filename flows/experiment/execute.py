@@ -1,0 +1,102 @@
+"""Runs the steps of an experiment as their inputs come, independent ones side by side.
+
+A step that fails takes those with it that need its result; the others go on. What a step found is
+read back from the store by identity, so that what a run says of a step is what is kept of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from flows.experiment.loading import Experiment, ExperimentStep
+from flows.experiment.plan import spec_for_run
+from flows.experiment.progress import RunState, StepWatch
+from flows.experiment.record import StepState
+from tasks.command import placed
+from tasks.errors import LabwrightError, StepCancelled
+from tasks.observer import observing
+from tasks.spec import Placement, Result, Spec
+
+Call = Callable[[ExperimentStep, Spec, Placement, Sequence[Any]], Awaitable[Result]]
+"""How a step is called: as a Prefect task, or by itself; the last argument is what it waits for."""
+
+
+async def call_directly(
+    step: ExperimentStep, spec: Spec, placement: Placement, upstream: Sequence[Any]
+) -> Result:
+    """Without Prefect: for tests, and for use inside of other tasks."""
+    del upstream
+    computed = await step.step.compute(spec, placement)
+    result: Result = computed.result
+    return result
+
+
+class Execution:
+    """One pass over the steps of an experiment."""
+
+    def __init__(self, experiment: Experiment, state: RunState, max_parallel: int):
+        self._experiment = experiment
+        self._state = state
+        self._slots = asyncio.Semaphore(max_parallel)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._results: dict[str, Result] = {}
+
+    async def run(self, call: Call) -> None:
+        """Until every step has ended; cancelling it ends every body before it returns."""
+        for name in self._experiment.steps:
+            self._tasks[name] = asyncio.create_task(self._step(name, call), name=name)
+        try:
+            await asyncio.gather(*self._tasks.values())
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            for name, step in self._state.report.steps.items():
+                if step.state in (StepState.WAITING, StepState.RUNNING):
+                    self._state.step(name, state=StepState.CANCELLED)
+
+    async def _step(self, name: str, call: Call) -> None:
+        step = self._experiment.steps[name]
+        await asyncio.gather(*(asyncio.shield(self._tasks[up]) for up in step.upstream))
+        lost = [up for up in step.upstream if up not in self._results]
+        if lost:
+            reason = f"skipped: step '{lost[0]}' did not finish"
+            self._state.step(name, state=StepState.SKIPPED, error=reason)
+            return
+        async with self._slots:
+            watch = StepWatch(self._state, name)
+            started = time.monotonic()
+            try:
+                with observing(watch):
+                    await self._compute(step, call)
+            except asyncio.CancelledError:
+                self._state.step(name, state=StepState.CANCELLED, error="cancelled")
+                raise
+            except StepCancelled as error:
+                self._state.step(name, state=StepState.CANCELLED, error=str(error))
+            except LabwrightError as error:
+                self._state.step(name, state=StepState.FAILED, error=str(error))
+            except Exception as error:  # noqa: BLE001  (whatever ends a step is that step's failure)
+                self._state.step(name, state=StepState.FAILED, error=self._keep(name, error))
+            else:
+                end = StepState.DONE if watch.is_computing else StepState.CACHED
+                self._state.step(name, state=end, seconds=round(time.monotonic() - started, 3))
+
+    async def _compute(self, step: ExperimentStep, call: Call) -> None:
+        spec = spec_for_run(step.spec(self._results), self._state.report.id)
+        identity = await asyncio.to_thread(step.step.identity, spec)
+        self._state.step(step.name, identity=identity)
+        placement = placed(step.placement, step.document.folder)
+        upstream = [self._results[name] for name in step.upstream]
+        self._results[step.name] = await call(step, spec, placement, upstream)
+
+    def _keep(self, name: str, error: Exception) -> str:
+        """Write the traceback of what nobody foresaw to the step's logs; returns one line."""
+        path = self._state.folder.logs / name / "traceback.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)))
+        return f"{type(error).__name__}: {error}\n  traceback: {path}"

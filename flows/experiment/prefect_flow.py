@@ -1,0 +1,50 @@
+"""An execution as a Prefect flow: its steps are tasks, their order edges, its end a state.
+
+Imported only when something has to be computed, as importing Prefect takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+
+from flows.experiment.execute import Execution
+from flows.experiment.loading import ExperimentStep
+from flows.experiment.progress import RunState
+from tasks.spec import Placement, Result, Spec
+
+
+async def call_as_task(
+    step: ExperimentStep, spec: Spec, placement: Placement, upstream: Sequence[Any]
+) -> Result:
+    """A step as a Prefect task, shown under the name that it has in the file."""
+    task = step.step.task.with_options(task_run_name=step.name)
+    result: Result = await task(spec, placement, wait_for=upstream)
+    return result
+
+
+async def execute_in_flow(execution: Execution, state: RunState) -> None:
+    """Run as a flow; inside of one, its steps become tasks of that one."""
+    if FlowRunContext.get() is not None:
+        await execution.run(call_as_task)
+        return
+
+    @flow(
+        name="experiment",
+        flow_run_name=f"{state.report.name} {state.report.id}",
+        persist_result=False,
+        validate_parameters=False,
+    )
+    async def experiment(file: str, run: str) -> State[None]:  # noqa: ARG001  (shown in the UI)
+        await execution.run(call_as_task)
+        lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
+        if lost:
+            return Failed(message=f"did not finish: {', '.join(lost)}")
+        return Completed(message=f"{len(state.report.steps)} steps")
+
+    await experiment(state.report.file, state.report.id, return_state=True)

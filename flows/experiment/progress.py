@@ -1,0 +1,101 @@
+"""A run while it happens: each change goes to run.json, to the journal, and to whoever watches.
+
+state = RunState(folder, report, [terminal])
+state.step("train", state=StepState.RUNNING, identity="…")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flows.experiment.folder import RunFolder
+from flows.experiment.record import RunReport, StepState
+from tasks.observer import Observer
+
+
+class Watcher:
+    """Shows a run; does nothing unless overridden."""
+
+    def begun(self, report: RunReport) -> None:
+        """The run has an id."""
+
+    def changed(self, report: RunReport, step: str) -> None:
+        """A step's state is another."""
+
+    def progress(self, step: str, metrics: dict[str, Any]) -> None:
+        """The newest numbers of a body."""
+
+    def warned(self, step: str, message: str) -> None:
+        """Something was wrong and was dealt with."""
+
+    def ended(self, report: RunReport) -> None:
+        """Everything is written."""
+
+
+class RunState:
+    """The one owner of a run's report while the run goes on."""
+
+    def __init__(self, folder: RunFolder, report: RunReport, watchers: Iterable[Watcher] = ()):
+        self.folder = folder
+        self.report = report
+        self.watchers = tuple(watchers)
+        self._clocks: dict[str, float] = {}
+
+    def begin(self) -> None:
+        self.folder.write(self.report)
+        self.folder.append("started", run=self.report.id, time=self.report.started.isoformat())
+        for watcher in self.watchers:
+            watcher.begun(self.report)
+
+    def step(self, name: str, **changes: Any) -> None:
+        """Change what is known of a step; a new state stops or starts its clock."""
+        before = self.report.steps[name]
+        state = changes.get("state", before.state)
+        if state is StepState.RUNNING:
+            self._clocks.setdefault(name, time.monotonic())
+        elif state is not before.state and name in self._clocks:
+            changes["seconds"] = round(time.monotonic() - self._clocks[name], 3)
+        steps = {**self.report.steps, name: before.model_copy(update=changes)}
+        self.report = self.report.model_copy(update={"steps": steps})
+        self.folder.write(self.report)
+        if state is not before.state:
+            now = steps[name]
+            self.folder.append(
+                state.value, step=name, identity=now.identity, seconds=now.seconds, error=now.error
+            )
+        for watcher in self.watchers:
+            watcher.changed(self.report, name)
+
+    def end(self, **changes: Any) -> None:
+        """The last word: run.json is replaced after everything that it speaks of exists."""
+        self.report = self.report.model_copy(update=changes)
+        self.folder.append("ended", status=self.report.status.value)
+        self.folder.write(self.report)
+        for watcher in self.watchers:
+            watcher.ended(self.report)
+
+
+class StepWatch(Observer):
+    """Hears a step and tells its run."""
+
+    def __init__(self, state: RunState, name: str):
+        self.log_folder: Path | None = state.folder.logs / name
+        self.is_computing = False
+        self._state = state
+        self._name = name
+
+    async def started(self, step: str, identity: str) -> None:  # noqa: ARG002
+        self.is_computing = True
+        self._state.step(self._name, state=StepState.RUNNING, identity=identity)
+
+    async def progress(self, metrics: dict[str, Any]) -> None:
+        for watcher in self._state.watchers:
+            watcher.progress(self._name, metrics)
+
+    async def warned(self, message: str) -> None:
+        self._state.folder.append("warned", step=self._name, message=message)
+        for watcher in self._state.watchers:
+            watcher.warned(self._name, message)
