@@ -1,9 +1,9 @@
 """The code of a body as one digest: its module and every first-party module that it may import.
 
 Found by reading, not by importing: `import` statements anywhere in a file, and texts that name a
-module (`python -m tasks.benchmark.client`). First-party is the package `tasks` and the package of
-the body itself. Packages count with their `__init__`. Imports whose target is computed at run time
-are refused, as nobody could say which code they bring in.
+module (`python -m tasks.benchmark.client`), except in a package's `__init__`, which counts too.
+First-party is the package `tasks` and the package of the body itself. Imports whose target is
+computed at run time are refused, as nobody could say which code they bring in.
 
     code_fingerprint("tasks.train.body")      # the same digest in every checkout, on every Python
 
@@ -13,12 +13,15 @@ numbers. What bodies compute with must not be listed there.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.errors import Problem, SpecError
 from tasks.syntax import Import, Source, read_source
@@ -68,23 +71,57 @@ def code_fingerprint(module: str, root: Path | None = None) -> str:
 
 
 def closure(module: str, root: Path | None = None) -> dict[str, Source]:
-    """Every first-party module that a module may import, itself and its packages included."""
+    """Every first-party module that a module may import, itself and its packages included.
+
+    Remembered until one of its files, or a folder that could hold a module of it, changes.
+    """
+    known = _closures.get((module, root))
+    if known is not None and known.snapshot == _snapshot(known.snapshot):
+        return known.sources
+    looked_at: set[Path] = set()
+    sources = _walk(module, root, looked_at)
+    _closures[module, root] = _Closure(sources, _snapshot(looked_at))
+    return sources
+
+
+class _Closure(NamedTuple):
+    sources: dict[str, Source]
+    snapshot: dict[Path, tuple[int, int]]
+
+
+_closures: dict[tuple[str, Path | None], _Closure] = {}
+
+
+def _snapshot(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """mtime and size of files and folders, as far as they exist."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found[path] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+def _walk(module: str, root: Path | None, looked_at: set[Path]) -> dict[str, Source]:
     packages = {"tasks", module.partition(".")[0]}
     found: dict[str, Source] = {}
-    pending = [*_with_parents(module)]
+    seen: set[str] = set()
+    pending = _with_parents(module)
     while pending:
         name = pending.pop()
-        if name in found or is_machinery(name):
+        if name in seen or is_machinery(name):
             continue
+        seen.add(name)
+        looked_at.update(base.parent for base in _candidates(name, root))
         path = _locate(name, root)
         if path is None:
             if name == module:
                 raise SpecError(f"body '{module}': there is no such module")
             continue
         source = _read(path)
+        looked_at.add(path)
         found[name] = source
-        named = [*_imported(name, path, source, root), *source.strings]
-        for target in named:
+        for target in _named(name, path, source, root):
             if target.partition(".")[0] in packages:
                 pending.extend(_with_parents(target))
     return found
@@ -95,12 +132,15 @@ def is_machinery(module: str) -> bool:
     return any(module == name or module.startswith(name + ".") for name in MACHINERY)
 
 
-def _imported(name: str, path: Path, source: Source, root: Path | None) -> Iterator[str]:
-    """Absolute names of all that a module's imports may mean; those in `tasks` must exist."""
+def _named(name: str, path: Path, source: Source, root: Path | None) -> Iterator[str]:
+    """Absolute names of all that a module may import or run; those in `tasks` must exist."""
     for line, code in source.unknown_imports:
         message = f"'{code}' imports what only a run can tell; name the module in the code"
         raise SpecError([Problem(message, source=str(path), line=line)])
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    is_package = path.name == "__init__.py"
+    if not is_package:  # those say which body a step has, and run nothing
+        yield from source.strings
+    package = name if is_package else name.rpartition(".")[0]
     for statement in source.imports:
         target = _absolute(statement, package)
         yield target
