@@ -28,8 +28,9 @@ from tasks.spec import Spec
 
 @dataclass(frozen=True)
 class Answer:
-    """What one run left behind: its folder, and either a result or an error's words."""
+    """What one run was asked and left behind: its folder, and a result or an error's words."""
 
+    request: Path
     out: Path
     result: dict[str, Any] | None
     error: str | None
@@ -58,7 +59,7 @@ def run_bodies(body: str, folder: Path, specs: Mapping[str, Spec]) -> dict[str, 
         check=True,
         env={**os.environ, "HOME": str(home), "LABWRIGHT_HOME": str(home / "labwright")},
     )
-    return {name: _answer(folder / name) for name in specs}
+    return {name: _answer(folder / f"{name}.json", folder / name) for name in specs}
 
 
 def _request(spec: Spec, checkpoints: Path) -> dict[str, Any]:
@@ -73,9 +74,10 @@ def _request(spec: Spec, checkpoints: Path) -> dict[str, Any]:
     return {"spec": fields, "inputs": inputs, "checkpoints": str(checkpoints)}
 
 
-def _answer(out: Path) -> Answer:
+def _answer(request: Path, out: Path) -> Answer:
     result, error = out / RESULT_FILE, out / ERROR_FILE
     return Answer(
+        request,
         out,
         json.loads(result.read_text()) if result.exists() else None,
         json.loads(error.read_text())["message"] if error.exists() else None,

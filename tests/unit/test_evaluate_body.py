@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tasks.evaluate.check import check
+from tasks.evaluate.json_lines import write_json_lines
 from tasks.evaluate.mirror import add_dataset, one_config_per_file
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tests.fakes.body_runs import Answer, run_bodies
@@ -136,6 +138,24 @@ def test_samples_add_up_to_lm_evals_own_scores(runs: dict[str, Answer]) -> None:
     for (task, metric), (numerator, denominator) in sums.items():
         key = metric if "," in metric else f"{metric},none"
         assert numerator / denominator == pytest.approx(own[task][key], rel=1e-9, abs=1e-9)
+
+
+def test_the_steps_own_check_accepts_the_body_and_refuses_a_touched_sample(
+    runs: dict[str, Answer], tmp_path: Path
+) -> None:
+    answer = runs["core"]
+    spec = EvaluateSpec.model_validate(json.loads(answer.request.read_text())["spec"])
+    result = result_of(answer)
+    check(spec, result, lambda ref: answer.out / ref.name)
+
+    lines = answer.json_lines("samples.jsonl")
+    lines[0]["numerator"] *= 1.001
+    write_json_lines(tmp_path / "samples.jsonl", lines)
+    with pytest.raises(ValueError, match="6 samples of heldout_text/bits_per_byte give"):
+        check(spec, result, lambda ref: tmp_path / ref.name)
+    write_json_lines(tmp_path / "samples.jsonl", [lines[1], lines[1]])
+    with pytest.raises(ValueError, match="of heldout_text/bits_per_byte twice"):
+        check(spec, result, lambda ref: tmp_path / ref.name)
 
 
 def test_items_are_named_by_content_and_know_their_source(runs: dict[str, Answer]) -> None:
