@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ async def eventually(is_true: Callable[[], bool], timeout_s: float) -> None:
         await asyncio.sleep(0.02)
 
 
+@contextlib.contextmanager
+def at_most(limit_s: float) -> Iterator[None]:
+    """The commands would end by themselves after a minute; waiting for that is no answer."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < limit_s
+
+
 async def some_moment(round_: Round, luck: random.Random) -> None:
     """Half of the time when the tree is complete, else somewhere while it is being made."""
     if luck.random() < 0.5:
@@ -115,8 +124,8 @@ async def end_by_cancel(folder: Path, kind: str, luck: random.Random) -> None:
     round_ = Round(folder, kind)
     running = asyncio.create_task(run(round_.command))
     await some_moment(round_, luck)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with at_most(NOTICED_S + GRACE_S + 5), pytest.raises(asyncio.CancelledError):
+        running.cancel()
         await running
     assert round_.survivors() == []
 
@@ -203,14 +212,16 @@ async def test_nothing_survives_a_kill_of_either_guard(victim: str, tmp_path: Pa
     round_ = Round(tmp_path, "new_sessions")
     running = asyncio.create_task(run(round_.command))
     await round_.is_ready()
-    guards = sorted(pid for pid in round_.survivors() if is_guard(pid))
-    keeper, supervisor = sorted(guards, key=parent_of, reverse=parent_of(guards[0]) != os.getpid())
-    os.kill(keeper if victim == "keeper" else supervisor, signal.SIGKILL)
-    if victim == "supervisor":
-        with pytest.raises(SupervisorLost, match="so was everything that it had started"):
-            await running
-    else:
-        assert (await running).end is ProcessEnd.SIGNALED
+    guards = [pid for pid in round_.survivors() if is_guard(pid)]
+    keeper = next(pid for pid in guards if parent_of(pid) == os.getpid())
+    supervisor = next(pid for pid in guards if parent_of(pid) == keeper)
+    with at_most(NOTICED_S + GRACE_S + 5):
+        os.kill(keeper if victim == "keeper" else supervisor, signal.SIGKILL)
+        if victim == "supervisor":
+            with pytest.raises(SupervisorLost, match="so was everything that it had started"):
+                await running
+        else:
+            assert (await running).end is ProcessEnd.SIGNALED
     assert round_.survivors() == []
 
 
