@@ -8,26 +8,26 @@
                        <ulid>_artifacts.zip
 
 Whoever holds the lock on `lock` works in the folder: the run itself, or after its death the one
-process that finishes its bookkeeping. The kernel frees the lock when its holder dies.
+process that finishes its bookkeeping. The kernel frees the lock when its holder dies; the file is
+removed when the run's last word is written.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from flows.experiment.record import RunReport, RunStatus
+from flows.experiment.record import RunReport
 from tasks.errors import SpecError, StoreError
 from tasks.settings import settings
 
 LATEST = "latest"
+LOCK = "lock"
 
 
 class RunFolder:
@@ -42,6 +42,7 @@ class RunFolder:
         self.logs = path / "logs"
         self.page = path / "report"
         self.bundle = path / f"{path.name}_artifacts.zip"
+        self._lock = path / LOCK
 
     @classmethod
     def create(cls, home: Path | None = None) -> RunFolder:
@@ -64,7 +65,7 @@ class RunFolder:
     @contextmanager
     def held(self) -> Iterator[bool]:
         """Hold the run's lock; yields False at once where somebody else holds it."""
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,12 +91,9 @@ class RunFolder:
         """Replace run.json; a crash leaves the old one or the new one."""
         write_atomically(self.report_file, report.model_dump_json(indent=1).encode())
 
-    def append(self, event: str, **values: Any) -> None:
-        """Add a line to the journal, in one write, so that a crash can only cut the last line."""
-        line = json.dumps({"event": event, **values}, allow_nan=False).encode() + b"\n"
-        with self.journal.open("ab", buffering=0) as file:
-            file.write(line)
-            os.fsync(file.fileno())
+    def release(self) -> None:
+        """The run has ended: nobody needs to ask any more whether its process lives."""
+        self._lock.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -141,7 +139,6 @@ def find_run(name: str, home: Path | None = None) -> RunFolder:
     raise SpecError(f"'{name}' begins the ids of {len(found)} runs: {ids}")
 
 
-def is_abandoned(run: RunFolder) -> bool:
-    """Whether run.json says that the run goes on; whether it does, its lock tells."""
-    report = run.read()
-    return report is not None and report.status is RunStatus.RUNNING
+def unfinished_runs(home: Path | None = None) -> list[RunFolder]:
+    """Runs that have not said their last word; whether they live, their locks tell."""
+    return [RunFolder(lock.parent) for lock in sorted(runs_folder(home).glob(f"*/{LOCK}"))]

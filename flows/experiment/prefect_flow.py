@@ -5,17 +5,19 @@ Imported only when something has to be computed, as importing Prefect takes a se
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.experiment.execute import Execution
 from flows.experiment.loading import ExperimentStep
 from flows.experiment.progress import RunState
+from flows.experiment.signals import cancelled_by_signals
 from tasks.spec import Placement, Result, Spec
 
 
@@ -31,8 +33,10 @@ async def call_as_task(
 async def execute_in_flow(execution: Execution, state: RunState) -> None:
     """Run as a flow; inside of one, its steps become tasks of that one."""
     if FlowRunContext.get() is not None:
-        await execution.run(call_as_task)
+        async with cancelled_by_signals():
+            await execution.run(call_as_task)
         return
+    cancellation: asyncio.CancelledError | None = None
 
     @flow(
         name="experiment",
@@ -41,10 +45,18 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
         validate_parameters=False,
     )
     async def experiment(file: str, run: str) -> State[None]:  # noqa: ARG001  (shown in the UI)
-        await execution.run(call_as_task)
+        nonlocal cancellation
+        try:
+            async with cancelled_by_signals():
+                await execution.run(call_as_task)
+        except asyncio.CancelledError as error:
+            cancellation = error
+            return Cancelled(message="stopped by a signal")
         lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
         if lost:
             return Failed(message=f"did not finish: {', '.join(lost)}")
         return Completed(message=f"{len(state.report.steps)} steps")
 
     await experiment(state.report.file, state.report.id, return_state=True)
+    if cancellation is not None:
+        raise cancellation

@@ -7,13 +7,16 @@ state.step("train", state=StepState.RUNNING, identity="…")
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunReport, StepState
 from tasks.observer import Observer
+from tasks.store.journal import Journal
 
 
 class Watcher:
@@ -38,17 +41,49 @@ class Watcher:
 class RunState:
     """The one owner of a run's report while the run goes on."""
 
-    def __init__(self, folder: RunFolder, report: RunReport, watchers: Iterable[Watcher] = ()):
+    def __init__(
+        self,
+        folder: RunFolder,
+        report: RunReport,
+        journal: Journal,
+        watchers: Iterable[Watcher] = (),
+    ):
         self.folder = folder
         self.report = report
         self.watchers = tuple(watchers)
+        self._journal = journal
         self._clocks: dict[str, float] = {}
 
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, folder: RunFolder, report: RunReport, watchers: Iterable[Watcher] = ()
+    ) -> Iterator[RunState]:
+        """With the journal open; whoever calls this holds the folder's lock."""
+        with Journal.open(folder.journal) as journal:
+            yield cls(folder, report, journal, watchers)
+
     def begin(self) -> None:
+        """Write down that there is a run."""
         self.folder.write(self.report)
-        self.folder.append("started", run=self.report.id, time=self.report.started.isoformat())
+        self._tell("started", run=self.report.id)
         for watcher in self.watchers:
             watcher.begun(self.report)
+
+    def note(self, problem: str) -> None:
+        """Something went wrong that is no step's."""
+        problems = (*self.report.problems, problem)
+        self.report = self.report.model_copy(update={"problems": problems})
+
+    def warn(self, step: str, message: str) -> None:
+        """Something was wrong with a step and was dealt with."""
+        self._tell("warned", step=step, message=message)
+        for watcher in self.watchers:
+            watcher.warned(step, message)
+
+    def _tell(self, event: str, **values: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._journal.append({"time": now, "event": event, **values})
 
     def step(self, name: str, **changes: Any) -> None:
         """Change what is known of a step; a new state stops or starts its clock."""
@@ -63,19 +98,20 @@ class RunState:
         self.folder.write(self.report)
         if state is not before.state:
             now = steps[name]
-            self.folder.append(
+            self._tell(
                 state.value, step=name, identity=now.identity, seconds=now.seconds, error=now.error
             )
         for watcher in self.watchers:
             watcher.changed(self.report, name)
 
-    def end(self, **changes: Any) -> None:
+    def end(self, report: RunReport) -> None:
         """The last word: run.json is replaced after everything that it speaks of exists."""
-        self.report = self.report.model_copy(update=changes)
-        self.folder.append("ended", status=self.report.status.value)
-        self.folder.write(self.report)
+        self.report = report
+        self._tell("ended", status=report.status.value)
+        self.folder.write(report)
+        self.folder.release()
         for watcher in self.watchers:
-            watcher.ended(self.report)
+            watcher.ended(report)
 
 
 class StepWatch(Observer):
@@ -96,6 +132,4 @@ class StepWatch(Observer):
             watcher.progress(self._name, metrics)
 
     async def warned(self, message: str) -> None:
-        self._state.folder.append("warned", step=self._name, message=message)
-        for watcher in self._state.watchers:
-            watcher.warned(self._name, message)
+        self._state.warn(self._name, message)

@@ -1,0 +1,222 @@
+"""The end of a run, however it came: deliverables checked, logs and report gathered, bundle made.
+
+A run whose process was killed is finished by the next command that looks at runs; the lock of its
+folder sees to it that only one does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.experiment.bundle import make_bundle
+from flows.experiment.checks import Evidence, check
+from flows.experiment.deliverables import FilePromise
+from flows.experiment.folder import RunFolder, unfinished_runs
+from flows.experiment.loading import Experiment, compile_experiment
+from flows.experiment.progress import RunState
+from flows.experiment.record import (
+    DeliverableReport,
+    DeliverableState,
+    RunReport,
+    RunStatus,
+    StepState,
+)
+from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.documents import Document, parse_yaml
+from tasks.errors import LabwrightError
+from tasks.provenance import scrub
+from tasks.spec import Result
+from tasks.store import Record, open_store
+
+SOURCE = "experiment.yaml"
+
+
+def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None = None) -> None:
+    """Write everything that a run leaves; `end` is a status that the steps cannot tell."""
+    problems = list(state.report.problems)
+
+    def attempt(what: str, act: Callable[[], Any]) -> Any:
+        """What cannot be done is said in the report; the rest is done all the same."""
+        try:
+            return act()
+        except (LabwrightError, OSError) as error:
+            problems.append(f"{what}: {error}")
+            return None
+
+    records = attempt("results", lambda: _records(state.report)) or {}
+    attempt("logs", lambda: _gather_logs(state, records))
+    page = attempt("report", lambda: _gather_page(state.folder, records))
+    deliverables: dict[str, DeliverableReport] = {}
+    if experiment is not None:
+        evidence = _evidence(experiment, records)
+        deliverables = {
+            promise.label: check(promise, evidence) for promise in experiment.deliverables
+        }
+    now = datetime.now(UTC)
+    report = state.report.model_copy(
+        update={
+            "deliverables": deliverables,
+            "status": end or _status(state.report, deliverables),
+            "ended": now,
+            "seconds": round((now - state.report.started).total_seconds(), 3),
+            "report": str(page) if page else None,
+            "bundle": str(state.folder.bundle),
+            "problems": tuple(problems),
+        }
+    )
+    if attempt("bundle", lambda: _bundle(state.folder, report, experiment, records)) is None:
+        report = report.model_copy(update={"bundle": None, "problems": tuple(problems)})
+    state.end(report)
+
+
+def finish_abandoned() -> list[RunReport]:
+    """Finish the runs whose processes died without a word; returns what became of them."""
+    finished = []
+    for folder in unfinished_runs():
+        with folder.held() as is_mine:
+            report = folder.read() if is_mine else None
+            if report is None or report.status is not RunStatus.RUNNING:
+                continue
+            with RunState.opened(folder, report) as state:
+                for name, step in report.steps.items():
+                    if step.state in (StepState.WAITING, StepState.RUNNING):
+                        state.step(name, state=StepState.KILLED, error="the run was killed")
+                experiment, problem = _experiment_or_why(folder, report)
+                if problem:
+                    state.note(f"deliverables were not checked: {problem}")
+                finish(state, experiment, RunStatus.KILLED)
+            finished.append(state.report)
+    return finished
+
+
+def experiment_of(folder: RunFolder, report: RunReport) -> Experiment:
+    """The experiment as it was when the run began; raises `SpecError` if it holds no more."""
+    text = (folder.spec / SOURCE).read_text(encoding="utf-8")
+    value, marks = parse_yaml(text, report.file)
+    return compile_experiment(Document(Path(report.file), text, value, marks), report.overrides)
+
+
+def _experiment_or_why(folder: RunFolder, report: RunReport) -> tuple[Experiment | None, str]:
+    try:
+        return experiment_of(folder, report), ""
+    except (LabwrightError, OSError) as error:
+        return None, str(error)
+
+
+def _records(report: RunReport) -> dict[str, Record]:
+    store = open_store()
+    found = {}
+    for name, step in report.steps.items():
+        if step.state.has_result and step.identity is not None:
+            record = store.read_record(step.kind, step.identity)
+            if record is not None:
+                found[name] = record
+    return found
+
+
+def _evidence(experiment: Experiment, records: dict[str, Record]) -> Evidence:
+    results: dict[str, Result] = {
+        name: experiment.steps[name].step.result(record) for name, record in records.items()
+    }
+    return Evidence(results, open_store().materialize, experiment.path.parent)
+
+
+def _gather_logs(state: RunState, records: dict[str, Record]) -> None:
+    """Logs of cached steps come from their records, those of killed ones from where they worked."""
+    store = open_store()
+    for name, step in state.report.steps.items():
+        target = state.folder.logs / name
+        record = records.get(name)
+        if record is not None and record.logs is not None and not target.exists():
+            _copy(store.materialize(record.logs), target)
+        elif step.state is StepState.KILLED and step.identity is not None:
+            left = store.staging(step.identity) / "logs"
+            if left.is_dir():
+                _copy(left, target)
+
+
+def _gather_page(folder: RunFolder, records: dict[str, Record]) -> Path | None:
+    """Copy the report of the last step that made one; returns its page."""
+    reports = [
+        ref
+        for record in records.values()
+        for ref in record.artifacts
+        if ref.kind is ArtifactKind.REPORT
+    ]
+    if not reports:
+        return None
+    shutil.rmtree(folder.page, ignore_errors=True)
+    _copy(open_store().materialize(reports[-1]), folder.page)
+    return folder.page / "index.html"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a folder; what is kept is read-only, the copy is the user's."""
+    for file in source.rglob("*"):
+        if file.is_file():
+            to = target / file.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, to)
+
+
+def _status(report: RunReport, deliverables: dict[str, DeliverableReport]) -> RunStatus:
+    states = {step.state for step in report.steps.values()}
+    if StepState.FAILED in states:
+        return RunStatus.FAILED
+    if not all(state.has_result for state in states):
+        return RunStatus.CANCELLED
+    if all(kept.state is DeliverableState.DELIVERED for kept in deliverables.values()):
+        return RunStatus.DONE
+    return RunStatus.PARTIAL_SUCCESS
+
+
+def _bundle(
+    folder: RunFolder,
+    report: RunReport,
+    experiment: Experiment | None,
+    records: dict[str, Record],
+) -> Any:
+    """Deliverables, logs, spec, provenance, report; run.json as it will stand."""
+    members: dict[str, Path | bytes] = {"run.json": report.model_dump_json(indent=1).encode()}
+    for name, part in (("spec", folder.spec), ("logs", folder.logs), ("report", folder.page)):
+        if part.is_dir():
+            members[name] = part
+    if folder.journal.exists():
+        members["journal.jsonl"] = folder.journal
+    for name, record in records.items():
+        document = scrub(record.model_dump(mode="json"))
+        members[f"provenance/{name}.json"] = json.dumps(document, indent=1).encode()
+    for promise in experiment.deliverables if experiment else ():
+        if isinstance(promise, FilePromise):
+            path = report.deliverables[promise.label].path
+            if path is not None:
+                members[f"deliverables/{promise.label}{_suffix(promise, path)}"] = Path(path)
+    return make_bundle(folder.bundle, members, report.id)
+
+
+def _suffix(promise: FilePromise, path: str) -> str:
+    """`/name` for a file that has a name of its own, nothing for a folder."""
+    if Path(path).is_dir():
+        return ""
+    return f"/{Path(promise.path or path).name}"
+
+
+def artifacts_to_read(experiment: Experiment, records: dict[str, Record]) -> list[ArtifactRef]:
+    """What the end of a run will read of cached results: verified before they count as cached."""
+    evidence = _evidence(experiment, records)
+    found = []
+    for promise in experiment.deliverables:
+        for field in ("artifact", "baseline", "variant"):
+            reference = getattr(promise, field, None)
+            value = evidence.value(reference) if reference is not None else None
+            if isinstance(value, ArtifactRef):
+                found.append(value)
+    for record in records.values():
+        found += [ref for ref in record.artifacts if ref.kind is ArtifactKind.REPORT]
+        found += [record.logs] if record.logs else []
+    return found
