@@ -1,0 +1,185 @@
+"""Start, find, stop and describe the embedded Prefect server.
+
+    api_url = ensure_server()      # the API to use: the user's own, or ours, started if need be
+    start_server(); stop_server(); server_condition()
+
+Ours listens on loopback, keeps its database in `LABWRIGHT_HOME`, is started detached by the first
+run that needs it and found by the next. Whoever starts holds a lock, so that two runs share one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.server.state import (
+    HOST,
+    ServerCondition,
+    ServerState,
+    process_start_ticks,
+    read_state,
+)
+from tasks.errors import LabwrightError
+from tasks.settings import settings
+
+START_TIMEOUT_S = 180.0  # first start on a busy machine: the database is made
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.1
+NUM_LOG_LINES = 15
+LOG_NAME = "server.log"
+
+
+class ServerNotStarted(LabwrightError):
+    """The embedded server did not come up; carries the end of its log."""
+
+
+def configured_api() -> str | None:
+    """The API that the user chose, in the environment or in Prefect's active profile."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    try:
+        profiles = tomllib.loads((home / "profiles.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
+    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return url if isinstance(url, str) else None
+
+
+def ensure_server() -> str:
+    """The URL of the API to use, set for this process; starts our server if there is no other.
+
+    Call it before Prefect is imported: Prefect reads its settings then.
+    """
+    url = configured_api() or start_server().api_url
+    os.environ["PREFECT_API_URL"] = url
+    return url
+
+
+def server_condition() -> tuple[ServerCondition, ServerState | None]:
+    """What there is now, without changing it."""
+    state = read_state(settings().home)
+    return (ServerCondition.ABSENT, None) if state is None else (state.condition(), state)
+
+
+def start_server() -> ServerState:
+    """Our server, found or started; raises `ServerNotStarted` with the end of its log."""
+    home = settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with _starting(home):
+        condition, state = server_condition()
+        if state is not None and condition is ServerCondition.READY:
+            return state
+        if state is not None and condition is ServerCondition.STALE:
+            (home / "server.json").unlink(missing_ok=True)
+        if state is not None and condition is ServerCondition.STARTING:
+            return _wait_until_ready(home, state.pid, time.monotonic() + START_TIMEOUT_S)
+        return _launch(home)
+
+
+def stop_server() -> bool:
+    """End our server and wait until it is gone; False if none was running."""
+    home = settings().home
+    with _starting(home):
+        condition, state = server_condition()
+        if state is None or condition is ServerCondition.STALE:
+            (home / "server.json").unlink(missing_ok=True)
+            return False
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state.pid, number)
+            if _wait_until_gone(state):
+                break
+        (home / "server.json").unlink(missing_ok=True)
+        return True
+
+
+@contextlib.contextmanager
+def _starting(home: Path) -> Iterator[None]:
+    """One at a time may start or stop."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _launch(home: Path) -> ServerState:
+    port = _free_port(settings().server_port)
+    log = home / "logs" / LOG_NAME
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "flows.server.process", str(home), str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=home,
+            env=_server_environment(home, port),
+            start_new_session=True,  # it outlives the run that starts it, and its terminal
+        )
+    try:
+        return _wait_until_ready(home, process.pid, time.monotonic() + START_TIMEOUT_S)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _server_environment(home: Path, port: int) -> dict[str, str]:
+    """Prefect's settings for our server; whatever else the user set for Prefect is left out."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "LABWRIGHT_HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # no telemetry, and no error without network
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    }
+
+
+def _free_port(preferred: int) -> int:
+    """The preferred port unless somebody else listens there, then any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise ServerNotStarted(f"no port is free on {HOST}")
+
+
+def _wait_until_ready(home: Path, pid: int, deadline: float) -> ServerState:
+    while time.monotonic() < deadline:
+        state = read_state(home)
+        if state is not None and state.pid == pid and state.answers():
+            return state
+        if process_start_ticks(pid) is None:
+            break
+        time.sleep(POLL_S)
+    log = home / "logs" / LOG_NAME
+    lines = log.read_text(errors="replace").splitlines()[-NUM_LOG_LINES:] if log.exists() else []
+    raise ServerNotStarted(
+        "the embedded Prefect server did not start; the end of "
+        f"{log}:\n  " + "\n  ".join(lines or ["(empty)"])
+    )
+
+
+def _wait_until_gone(state: ServerState) -> bool:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process_start_ticks(state.pid) != state.start_ticks:
+            return True
+        time.sleep(POLL_S)
+    return False

@@ -1,0 +1,95 @@
+"""Claims about the embedded Prefect server, each against a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.server import (
+    ServerCondition,
+    configured_api,
+    server_condition,
+    start_server,
+    stop_server,
+)
+from flows.server.state import process_start_ticks
+
+START = "from flows.server import start_server; s = start_server(); print(s.pid, s.port)"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of its own, on a port of its own; whatever runs there is stopped."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("LABWRIGHT_SERVER_PORT", str(port))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    yield tmp_path
+    stop_server()
+
+
+def test_two_runs_that_start_at_once_share_one_server_and_stop_leaves_nothing(home: Path) -> None:
+    assert server_condition() == (ServerCondition.ABSENT, None)
+    starters = [
+        subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = {starter.communicate(timeout=200)[0] for starter in starters}
+    assert len(told) == 1
+    pid = int(told.pop().split()[0])
+    condition, state = server_condition()
+    assert condition is ServerCondition.READY
+    assert state is not None
+    assert state.pid == pid
+    assert start_server() == state, "a later run finds it again"
+    assert stop_server()
+    assert process_start_ticks(pid) is None
+    assert server_condition() == (ServerCondition.ABSENT, None)
+
+
+def test_a_foreign_server_on_the_port_is_left_alone_and_an_idle_one_of_ours_ends(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABWRIGHT_SERVER_IDLE_MINUTES", "0.05")
+    with socket.socket() as foreign:
+        foreign.bind(("127.0.0.1", int(os.environ["LABWRIGHT_SERVER_PORT"])))
+        foreign.listen()
+        state = start_server()
+        assert state.port != foreign.getsockname()[1]
+    deadline = time.monotonic() + 60
+    while process_start_ticks(state.pid) is not None:
+        assert time.monotonic() < deadline, "the idle server did not end"
+        time.sleep(0.2)
+    assert server_condition() == (ServerCondition.ABSENT, None)
+
+
+def test_a_stale_file_is_recognised_even_if_its_pid_is_anothers_now(home: Path) -> None:
+    stale = {"port": 1, "pid": os.getpid(), "start_ticks": 1, "token": "left by a power cut"}
+    (home / "server.json").write_text(json.dumps(stale))
+    condition, _ = server_condition()
+    assert condition is ServerCondition.STALE
+    assert stop_server() is False, "nobody is signalled"
+    assert not (home / "server.json").exists()
+
+
+def test_an_api_that_the_user_configured_is_used_instead(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    assert configured_api() is None
+    (home / "profiles.toml").write_text(
+        'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
+    )
+    assert configured_api() == "http://127.0.0.1:9/api"
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:8/api")
+    assert configured_api() == "http://127.0.0.1:8/api"
