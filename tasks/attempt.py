@@ -32,7 +32,7 @@ from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.body import ARTIFACTS_FILE, ERROR_FILE, METRICS_FILE, RESULT_FILE
 from tasks.environments import core_python
 from tasks.errors import StepFailed, StepTimedOut
-from tasks.gpus import Gpu, claim_gpus
+from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
 from tasks.host import compute_turn, measure_turn
 from tasks.metrics import MetricsTail
 from tasks.observer import observers
@@ -123,17 +123,17 @@ class Attempt:
         (staging / "request.json").write_text(json.dumps(request))
         return inputs
 
-    def _environment(self, gpus: tuple[Gpu, ...]) -> dict[str, str]:
+    def _environment(self, gpus: tuple[ClaimedGpu, ...]) -> dict[str, str]:
         """The parent's variables without Prefect's, the placement's, and exactly its GPUs."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         environment |= self.placement.environment
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu.index) for gpu in gpus)
+        environment |= visible_devices(gpus)
         environment |= {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
         return environment
 
     # -- during ------------------------------------------------------------------------
 
-    async def _run_body(self, staging: Path, gpus: tuple[Gpu, ...]) -> Outcome:
+    async def _run_body(self, staging: Path, gpus: tuple[ClaimedGpu, ...]) -> Outcome:
         out = staging / "out"
         argv = (str(core_python()), "-P", "-m", self.plan.body, str(staging / "request.json"))
         command = Command(
