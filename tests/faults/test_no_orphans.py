@@ -26,13 +26,18 @@ MARK = "LABWRIGHT_TEST_MARK"
 GRACE_S = 0.3
 NUM_ROUNDS = 4  # of each kind of command with each kind of end: 8 * 4 * 4 = 128 in all
 NUM_AT_ONCE = 4
+POLL_S = 0.05
 NOTICED_S = 1.0  # within which a death must be noticed
 
-# A parent that runs one command and can be killed: its argument is the command in JSON.
+ROOT = Path(__file__).parents[2]
+BARE_PYTHON = (sys.executable, "-I", "-S", "-W", "ignore", "-c")
+
+# A parent that runs one command and can be killed; it is told our root, and the command as JSON.
 PARENT = textwrap.dedent(
     """
     import asyncio, json, sys
     from pathlib import Path
+    sys.path.append(sys.argv.pop(1))
     from tasks.process import Command, run
 
     told = json.loads(sys.argv[1])
@@ -65,7 +70,7 @@ class Round:
         """Another process that runs this command."""
         told = json.dumps({**vars(self.command)}, default=str)
         return subprocess.Popen(
-            [sys.executable, "-c", PARENT, told, *map(str, pass_fds)],
+            [*BARE_PYTHON, PARENT, str(ROOT), told, *map(str, pass_fds)],
             pass_fds=pass_fds,
             stderr=subprocess.DEVNULL,
         )
@@ -73,15 +78,13 @@ class Round:
     def survivors(self) -> list[int]:
         """Living processes that carry the mark, the supervisor among them."""
         wanted = f"{MARK}={self.mark}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                is_zombie = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
-                if not is_zombie and wanted in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
+        return [
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdigit()
+            and wanted in contents(f"/proc/{name}/environ")
+            and contents(f"/proc/{name}/stat").rpartition(b")")[2].split()[:1] != [b"Z"]
+        ]
 
     async def is_ready(self, timeout_s: float = 20.0) -> None:
         await eventually(self.ready.exists, timeout_s)
@@ -94,7 +97,7 @@ async def eventually(is_true: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_true():
         assert time.monotonic() < deadline, f"not true within {timeout_s} s"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(POLL_S)
 
 
 @contextlib.contextmanager
@@ -124,8 +127,8 @@ async def end_by_cancel(folder: Path, kind: str, luck: random.Random) -> None:
     round_ = Round(folder, kind)
     running = asyncio.create_task(run(round_.command))
     await some_moment(round_, luck)
+    running.cancel()
     with at_most(NOTICED_S + GRACE_S + 5), pytest.raises(asyncio.CancelledError):
-        running.cancel()
         await running
     assert round_.survivors() == []
 
@@ -195,7 +198,7 @@ async def test_death_of_a_parent_whose_fork_holds_the_lifeline_is_noticed(tmp_pa
         "        os._exit(0)\n"
         "threading.Thread(target=fork).start()\n"
     )
-    argv = [sys.executable, "-W", "ignore", "-c", forking + PARENT, told]
+    argv = [*BARE_PYTHON, forking + PARENT, str(ROOT), told]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         fork_pid = int(await asyncio.to_thread(parent.stdout.readline))
@@ -274,12 +277,18 @@ async def test_a_lease_outlives_its_claimer_as_long_as_a_process_of_the_command(
     assert [pid for pid in round_.survivors() if not is_guard(pid)] == []
 
 
+def contents(path: str) -> bytes:
+    """Of a file of /proc; nothing if its process has ended."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def is_guard(pid: int) -> bool:
     """Whether this is a keeper or a supervisor."""
-    try:
-        return b"tasks.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+    return b"tasks.supervisor" in contents(f"/proc/{pid}/cmdline")
 
 
 def parent_of(pid: int) -> int:
