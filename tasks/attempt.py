@@ -19,30 +19,29 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.artifacts import ArtifactKind
 from tasks.body import ARTIFACTS_FILE, ERROR_FILE, METRICS_FILE, RESULT_FILE
+from tasks.contents import artifacts_in, seeds_in
 from tasks.environments import core_python
 from tasks.errors import StepFailed, StepTimedOut
 from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
 from tasks.host import compute_turn, measure_turn
 from tasks.metrics import MetricsTail
 from tasks.observer import observers
-from tasks.process import Command, Outcome, ProcessEnd, run
+from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
 from tasks.provenance import provenance
+from tasks.relay import Relay
 from tasks.settings import settings
 from tasks.spec import Placement, Result, Spec
 from tasks.store.base import Record, Store
 
-RELAY_INTERVAL_S = 0.2
 NUM_LAST_LINES = 5  # of stderr, quoted when a body ends without words of its own
 
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
@@ -78,6 +77,8 @@ class Attempt:
         except StepFailed as failure:
             failure.logs = self._keep_logs(staging)
             raise
+        except SupervisorLost as error:
+            raise StepFailed(self.plan.step, str(error), self._keep_logs(staging)) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             reason = f"{error.strerror or error}{where}"
@@ -86,7 +87,7 @@ class Attempt:
     async def _run(self, staging: Path, accept: Accept) -> Record:
         inputs = await asyncio.to_thread(self._lay_out, staging)
         for observer in observers():
-            await observer.started(self.plan.step, self.key)
+            observer.started(self.plan.step, self.key)
         async with AsyncExitStack() as stack:
             gpus = await stack.enter_async_context(claim_gpus(self.plan.num_gpus, settings().home))
             if not gpus:
@@ -102,7 +103,7 @@ class Attempt:
             duration_s=time.monotonic() - clock,
             peak_memory_bytes=outcome.peak_memory_bytes,
             gpus=tuple(gpu.uuid for gpu in gpus),
-            seeds=dict(_seeds(self.spec)),
+            seeds=dict(seeds_in(self.spec)),
         )
         return await asyncio.to_thread(self._commit, staging, inputs, accept, circumstances)
 
@@ -144,7 +145,7 @@ class Attempt:
             stderr=staging / "logs" / "stderr.txt",
             timeout_s=self.placement.timeout_s,
         )
-        relay = _Relay(MetricsTail(out / METRICS_FILE))
+        relay = Relay(MetricsTail(out / METRICS_FILE))
         ticking = asyncio.create_task(relay.tick())
         try:
             fds = (*self.inherited_fds, *(gpu.lease_fd for gpu in gpus))
@@ -239,58 +240,6 @@ class Attempt:
                 copy = observer.log_folder
                 shutil.copytree(staging / "logs", copy, dirs_exist_ok=True)
         return copy
-
-
-class _Relay:
-    """Hands a body's output and progress to the observers, a few times a second."""
-
-    def __init__(self, metrics: MetricsTail):
-        self._metrics = metrics
-        self._lines: list[tuple[str, str]] = []
-
-    def line(self, stream: str, line: str) -> None:
-        self._lines.append((stream, line))
-
-    async def tick(self) -> None:
-        while True:
-            await asyncio.sleep(RELAY_INTERVAL_S)
-            await self.flush()
-
-    async def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        newest = self._metrics.newest()
-        for observer in observers():
-            for stream, line in lines:
-                await observer.output(stream, line)
-            if newest is not None:
-                await observer.progress(newest)
-
-
-def artifacts_in(value: Any) -> tuple[ArtifactRef, ...]:
-    """Every artifact that a spec or result names, wherever it stands, each digest once."""
-    found: dict[str, ArtifactRef] = {}
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, ArtifactRef):
-            found.setdefault(item.digest, item)
-        elif isinstance(item, BaseModel):
-            pending.extend(getattr(item, name) for name in type(item).model_fields)
-        elif isinstance(item, Mapping):
-            pending.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
-            pending.extend(item)
-    return tuple(found[digest] for digest in sorted(found))
-
-
-def _seeds(spec: Spec, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """The fields of a spec that are seeds, by dotted name."""
-    for name in type(spec).model_fields:
-        value = getattr(spec, name)
-        if isinstance(value, BaseModel):
-            yield from _seeds(value, f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif isinstance(value, int) and (name == "seed" or name.endswith("_seed")):
-            yield f"{prefix}{name}", value
 
 
 def _read_json(path: Path) -> Any:

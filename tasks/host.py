@@ -1,7 +1,7 @@
-"""Turns on a host without GPUs: bodies that compute share it, a body that measures time has it alone.
+"""Turns on a host without GPUs: bodies that compute share it, one that measures has it alone.
 
-One readers-writer lock per home, made of two flocks that the kernel frees at death. Whoever measures
-holds the gate while it waits, so that computing bodies which come later queue behind it.
+One readers-writer lock per home, made of two flocks that the kernel frees at death. Whoever
+measures holds the gate while it waits, so that computing bodies which come later queue behind it.
 
     async with measure_turn(home):
         ...    # no other step of this home runs in place on this host

@@ -3,8 +3,8 @@
     with observing(LiveTable()):
         await train(spec)
 
-Observers are carried by a context variable, so that nothing of what watches a step is an argument of
-it. What an observer raises would end the step: observers that talk to a network guard themselves.
+Observers are carried by a context variable, so that nothing of what watches a step is an argument
+of it. What an observer raises would end the step: those that talk to a network guard themselves.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Observer:
     log_folder: Path | None = None
     """Where a copy of the body's output goes, whatever its end."""
 
-    async def started(self, step: str, identity: str) -> None:
+    def started(self, step: str, identity: str) -> None:
         """The body is about to start."""
 
-    async def output(self, stream: str, line: str) -> None:
+    def output(self, stream: str, line: str) -> None:
         """The body printed a line."""
 
     async def progress(self, metrics: dict[str, Any]) -> None:
         """The newest line of the body's metrics.jsonl."""
 
-    async def warned(self, message: str) -> None:
+    def warned(self, message: str) -> None:
         """Something was wrong and was dealt with (a corrupted record, a foreign lease)."""
 
 
@@ -46,6 +46,12 @@ def observing(observer: Observer) -> Iterator[None]:
         yield
     finally:
         _observers.reset(token)
+
+
+def warn(message: str) -> None:
+    """Tell every observer of the current context."""
+    for observer in observers():
+        observer.warned(message)
 
 
 def observers() -> tuple[Observer, ...]:

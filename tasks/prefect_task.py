@@ -71,13 +71,13 @@ class PrefectView(Observer):
         self._progress_shown = 0.0
         self._api_failed = False
 
-    async def started(self, step: str, identity: str) -> None:
+    def started(self, step: str, identity: str) -> None:
         self._logger.info("%s %s: computing", step, identity[:12])
 
-    async def output(self, stream: str, line: str) -> None:
+    def output(self, stream: str, line: str) -> None:  # noqa: ARG002
         self._logger.info("%s", line)
 
-    async def warned(self, message: str) -> None:
+    def warned(self, message: str) -> None:
         self._logger.warning("%s", message)
 
     async def progress(self, metrics: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class PrefectView(Observer):
         """A table of what the step made, its numbers, and a link to each report."""
         if self._progress_id is not None:
             await self._show(aupdate_progress_artifact(self._progress_id, progress=100.0))
-        files = [
+        files: list[dict[str, Any]] = [
             {"artifact": ref.name, "kind": ref.kind, "bytes": ref.size_bytes, "sha256": ref.digest}
             for ref in record.artifacts
         ]
@@ -130,6 +130,8 @@ class PrefectView(Observer):
             return await asyncio.wait_for(call, SHOW_TIMEOUT_S)
         except (httpx.HTTPError, PrefectException, OSError, TimeoutError) as error:
             if not self._api_failed:
-                self._logger.warning("Prefect could not show this step: %r; the step goes on", error)
+                self._logger.warning(
+                    "Prefect could not show this step: %r; the step goes on", error
+                )
                 self._api_failed = True
             return None

@@ -109,9 +109,9 @@ def provenance(
 ) -> dict[str, Any]:
     """Everything about how a result came to be that is not its spec.
 
-    `gpus` are UUIDs; `seeds` repeats the seeds of the spec, so that a reader need not look for them.
+    `gpus` are UUIDs; `seeds` repeats the spec's seeds, so that a reader need not look for them.
     """
-    return scrub(
+    scrubbed: dict[str, Any] = scrub(
         {
             "argv": sys.argv,
             "labwright": git_state(Path(__file__).parent),
@@ -127,3 +127,4 @@ def provenance(
             "peak_memory_bytes": peak_memory_bytes,
         }
     )
+    return scrubbed

@@ -12,8 +12,8 @@
     computed = await compress.compute(CompressSpec(...))    # the same without Prefect
     record = compress.lookup(CompressSpec(...))             # only if it was computed before
 
-Order of events: resolve inputs, compute the identity (or refuse), read the verified record, take the
-lease, read again, run the body, check, commit. Whatever Prefect does in between, the store decides.
+Order of events: resolve inputs, compute the identity (or refuse), read the verified record, take
+the lease, read again, run the body, check, commit. Whatever Prefect does, the store decides.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tasks.attempt import Attempt, BodyPlan
 from tasks.environments import installed_version
-from tasks.errors import Corrupted, EnvironmentMissing, StepFailed
+from tasks.errors import Corrupted, EnvironmentMissing
 from tasks.identity import code_fingerprint, identity, locked_versions
-from tasks.observer import Observer, observers
+from tasks.observer import warn
 from tasks.spec import DeviceKind, Placement, Result, Spec, local_device_kind
 from tasks.store import open_store
-from tasks.store.base import Record, Store
+from tasks.store.base import Holder, Record, Store
 from tasks.store.inputs import resolve_inputs
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Step(Generic[S, R]):
         self, spec: S, placement: Placement | None = None, *, wait_for: Iterable[Any] | None = None
     ) -> R:
         """Run as a Prefect task, inside a flow; `wait_for` takes upstream results (DAG edges)."""
-        return await self.task(spec, placement or Placement(), wait_for=wait_for)
+        result: R = await self.task(spec, placement or Placement(), wait_for=wait_for)
+        return result
 
     @functools.cached_property
     def task(self) -> Task[[S, Placement], Any]:
@@ -133,13 +134,12 @@ class Step(Generic[S, R]):
     ) -> tuple[Record, bool]:
         """Under the identity's lease, so that of many callers one runs the body."""
         self._refuse_other_versions()
-        async with store.lease(key) as lease:
+        async with store.lease(key, on_wait=self._say_who_computes) as lease:
             record, damage = await asyncio.to_thread(self._read, store, key)
             if record is not None:
                 return record, True
             if damage is not None:
-                for observer in observers():
-                    await observer.warned(f"{damage}; computing it again")
+                warn(f"{damage}; computing it again")
                 await asyncio.to_thread(store.set_aside, self.name, key)
             attempt = Attempt(
                 plan=BodyPlan(
@@ -156,6 +156,9 @@ class Step(Generic[S, R]):
                 inherited_fds=lease.fds,
             )
             return await attempt.run(self._accept), False
+
+    def _say_who_computes(self, holder: Holder | None) -> None:
+        warn(f"{self.name} is being computed by {holder or 'another process'}; waiting for it")
 
     def _accept(self, spec: Spec, answer: dict[str, Any], open_: Callable[[Any], Path]) -> R:
         """Validate a body's answer and put it through the step's own checks."""
@@ -177,7 +180,9 @@ class Step(Generic[S, R]):
         except Corrupted as damage:
             return None, damage
         except ValueError as error:
-            return None, Corrupted(f"record {self.name}/{key}", f"not a {self.name} result: {error}")
+            return None, Corrupted(
+                f"record {self.name}/{key}", f"not a {self.name} result: {error}"
+            )
         return record, None
 
     def _num_gpus(self, spec: S, placement: Placement) -> int:
@@ -219,4 +224,4 @@ def research_step(
     return Step(name, spec, result, body, packages, serve_packages, check, uses_gpu, measures)
 
 
-__all__ = ["Computed", "Observer", "Step", "StepFailed", "research_step"]
+__all__ = ["Computed", "Step", "research_step"]

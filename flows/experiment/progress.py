@@ -123,7 +123,7 @@ class StepWatch(Observer):
         self._state = state
         self._name = name
 
-    async def started(self, step: str, identity: str) -> None:  # noqa: ARG002
+    def started(self, step: str, identity: str) -> None:  # noqa: ARG002
         self.is_computing = True
         self._state.step(self._name, state=StepState.RUNNING, identity=identity)
 
@@ -131,5 +131,5 @@ class StepWatch(Observer):
         for watcher in self._state.watchers:
             watcher.progress(self._name, metrics)
 
-    async def warned(self, message: str) -> None:
+    def warned(self, message: str) -> None:
         self._state.warn(self._name, message)

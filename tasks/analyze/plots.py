@@ -61,7 +61,7 @@ def loss_plot(metrics: Sequence[dict[str, Any]]) -> str | None:
 def recovery_plot(rows: Sequence[VariantRow], confidence: float) -> str | None:
     """Recovery of each variant and metric with its interval, in percent; None if none is known."""
     found = [
-        (f"{row.name}\n{recovery.label}", recovery.comparison)
+        (f"{row.name}\n{recovery.label}", recovery.comparison.estimate, recovery.comparison)
         for row in rows
         for recovery in row.recoveries
         if recovery.comparison.estimate is not None
@@ -69,15 +69,14 @@ def recovery_plot(rows: Sequence[VariantRow], confidence: float) -> str | None:
     if not found:
         return None
     with _canvas(1.2 + 0.55 * len(found)) as (_, axes, buffer):
-        for place, (_, comparison) in enumerate(found):
-            estimate = 100 * comparison.estimate
-            axes.plot([estimate], [place], "o", color=COLORS[0])
+        for place, (_, estimate, comparison) in enumerate(found):
+            axes.plot([100 * estimate], [place], "o", color=COLORS[0])
             if comparison.low is not None and comparison.high is not None:
                 ends = [100 * comparison.low, 100 * comparison.high]
                 axes.plot(ends, [place, place], "-", color=COLORS[0], linewidth=2)
         axes.axvline(100, color=COLORS[5], linewidth=1)
         axes.axvline(99, color=COLORS[5], linewidth=1, linestyle="--")
-        axes.set_yticks(range(len(found)), [label for label, _ in found], fontsize=9)
+        axes.set_yticks(range(len(found)), [label for label, *_ in found], fontsize=9)
         axes.invert_yaxis()
         axes.set(
             title=f"Recovery with {confidence:.0%} intervals (paired by item)",
