@@ -45,8 +45,8 @@ class Answer:
 
 def run_bodies(body: str, folder: Path, specs: Mapping[str, Spec]) -> dict[str, Answer]:
     """Write requests, run them in a process of their own, read the answers."""
-    home = folder / "home"
-    home.mkdir()
+    home = folder / "home"  # a test may have put something there
+    home.mkdir(parents=True, exist_ok=True)
     arguments = []
     for name, spec in specs.items():
         out = folder / name

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from tasks.environments import serve_folder
+from tasks.errors import EnvironmentMissing
 from tasks.evaluate.check import check
 from tasks.evaluate.json_lines import write_json_lines
 from tasks.evaluate.mirror import add_dataset, one_config_per_file
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
+from tests.fakes import transformers_server
 from tests.fakes.body_runs import Answer, run_bodies
 from tests.fakes.tiny_tasks import write_tiny_tasks
 
@@ -28,12 +31,14 @@ process_docs: !function first.first_two
 CODE = "def first_two(documents):\n    return documents.select(range(2))\n"
 
 
-def core_spec(model: Path, folder: Path) -> EvaluateSpec:
+def core_spec(model: Path, folder: Path, **fields: Any) -> EvaluateSpec:
     return EvaluateSpec(
         model=model,
         task_folder=folder,
         tasks=("heldout_text", "heldout", "heldout_answer"),
+        dtype="float32",
         device_kind="cpu",
+        **fields,
     )
 
 
@@ -168,11 +173,16 @@ def test_items_are_named_by_content_and_know_their_source(runs: dict[str, Answer
     assert {name.removesuffix("-2") for name in doubled} <= {line["item"] for line in lines}
 
 
+def generated(answer: Answer) -> list[str]:
+    """What the model wrote for each item of heldout_answer."""
+    lines = answer.json_lines("outputs.jsonl")
+    return [line["resps"][0][0] for line in lines if line["task"] == "heldout_answer"]
+
+
 def test_prompts_and_answers_are_kept(runs: dict[str, Answer]) -> None:
-    outputs = runs["core"].json_lines("outputs.jsonl")
-    assert len(outputs) == 6 + 10 + 10
-    answers = [line for line in outputs if line["task"] == "heldout_answer"]
-    assert all(isinstance(line["resps"][0][0], str) for line in answers)
+    assert len(runs["core"].json_lines("outputs.jsonl")) == 6 + 10 + 10
+    assert len(generated(runs["core"])) == 10
+    assert all(generated(runs["core"]))
 
 
 def test_no_path_of_the_machine_is_in_an_artifact(
@@ -255,7 +265,7 @@ def test_an_evaluation_that_would_mislead_fails_in_words(
 def other_runs(
     tiny_model: Path, task_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Answer]:
-    """The core evaluation in another process, and two standard tasks where their data is there."""
+    """The core again, in another process and over HTTP; standard tasks if their data is there."""
     folder = tmp_path_factory.mktemp("other")
     specs = {}
     if DATA.is_dir():
@@ -271,7 +281,9 @@ def other_runs(
             generation={"max_new_tokens": 16},
             device_kind="cpu",
         )
+    specs["served"] = core_spec(tiny_model, task_folder, backend="vllm", limit=3)
     specs["core"] = core_spec(tiny_model, task_folder)
+    transformers_server.install(folder / "home" / "labwright")
     return run_bodies(BODY, folder, specs)
 
 
@@ -279,6 +291,22 @@ def test_two_processes_give_the_same_result_to_the_byte(
     runs: dict[str, Answer], other_runs: dict[str, Answer]
 ) -> None:
     assert result_of(runs["core"]) == result_of(other_runs["core"])
+
+
+def test_a_served_model_scores_as_the_same_model_does_in_process(
+    runs: dict[str, Answer], other_runs: dict[str, Answer]
+) -> None:
+    assert result_of(other_runs["served"]).score("heldout", "acc").num_items == 3
+    here = {
+        (line["task"], line["metric"], line["item"]): line["numerator"]
+        for line in runs["core"].json_lines("samples.jsonl")
+    }
+    lines = other_runs["served"].json_lines("samples.jsonl")
+    assert len(lines) == 3 * 4
+    for line in lines:
+        expected = here[line["task"], line["metric"], line["item"]]
+        assert line["numerator"] == pytest.approx(expected, rel=1e-5)
+    assert generated(runs["core"])[:3] == generated(other_runs["served"])
 
 
 def test_caches_are_gone_and_the_users_own_is_never_touched(other_runs: dict[str, Answer]) -> None:
@@ -298,3 +326,52 @@ def test_standard_tasks_run_unmodified_from_a_mirror(other_runs: dict[str, Answe
     assert first["task"] == "gsm8k"
     assert "Janet" in first["doc"]["question"]
     assert sys.prefix not in (other_runs["standard"].out / "results.json").read_text()
+
+
+@pytest.mark.long
+def test_a_misspelt_standard_task_fails_with_the_nearest_name(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    spec = EvaluateSpec(model=tiny_model, mirror=tmp_path / "mirror", tasks=("gsm9k", "gsm8k"))
+    answer = run_bodies(BODY, tmp_path / "run", {"misspelt": spec})["misspelt"]
+    assert answer.error == "no task, group or tag 'gsm9k'; did you mean 'gsm8k'?"
+
+
+@pytest.mark.long
+def test_a_standard_task_without_its_data_says_what_the_mirror_lacks(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    spec = EvaluateSpec(model=tiny_model, mirror=tmp_path / "mirror", tasks=("gsm8k",))
+    answer = run_bodies(BODY, tmp_path / "run", {"empty": spec})["empty"]
+    assert "the data of gsm8k is not in task_folder or mirror" in (answer.error or "")
+    assert "openai/gsm8k" in (answer.error or "")
+
+
+@pytest.mark.long
+def test_real_vllm_agrees_with_transformers_within_a_standard_error(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    try:
+        environments = serve_folder().parent
+    except EnvironmentMissing as missing:
+        pytest.skip(str(missing))
+    folder = write_tiny_tasks(tmp_path / "tasks", num_documents=20, num_choices=40, num_words=200)
+    home = tmp_path / "run" / "home" / "labwright"
+    home.mkdir(parents=True)
+    (home / "envs").symlink_to(environments)
+    server = {"enforce_eager": True, "kv_cache_space_gib": 1}
+    answers = run_bodies(
+        BODY,
+        tmp_path / "run",
+        {
+            "hf": core_spec(tiny_model, folder),
+            "vllm": core_spec(tiny_model, folder, backend="vllm", server=server),
+        },
+    )
+    served = result_of(answers["vllm"])
+    for score in result_of(answers["hf"]).scores:
+        other = served.score(score.task, score.metric, score.filter)
+        assert score.stderr is not None
+        assert other.value == pytest.approx(score.value, abs=max(score.stderr, 1e-9))
