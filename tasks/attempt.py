@@ -19,7 +19,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,11 +90,12 @@ class Attempt:
             observer.started(self.plan.step, self.key)
         async with AsyncExitStack() as stack:
             gpus = await stack.enter_async_context(claim_gpus(self.plan.num_gpus, settings().home))
+            held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus)]
             if not gpus:
                 turn = measure_turn if self.plan.measures else compute_turn
-                await stack.enter_async_context(turn(settings().home))
+                held.append(await stack.enter_async_context(turn(settings().home)))
             started, clock = datetime.now(UTC), time.monotonic()
-            outcome = await self._run_body(staging, gpus)
+            outcome = await self._run_body(staging, self._environment(gpus), held)
         self._refuse_bad_end(staging, outcome)
         circumstances = await asyncio.to_thread(
             provenance,
@@ -134,13 +135,16 @@ class Attempt:
 
     # -- during ------------------------------------------------------------------------
 
-    async def _run_body(self, staging: Path, gpus: tuple[ClaimedGpu, ...]) -> Outcome:
+    async def _run_body(
+        self, staging: Path, environment: Mapping[str, str], held: Sequence[int]
+    ) -> Outcome:
+        """The body under its supervisor, which holds on to the leases until no process is left."""
         out = staging / "out"
         argv = (str(core_python()), "-P", "-m", self.plan.body, str(staging / "request.json"))
         command = Command(
             argv=(*argv, str(out)),
             cwd=out,
-            environment=self._environment(gpus),
+            environment=environment,
             stdout=staging / "logs" / "stdout.txt",
             stderr=staging / "logs" / "stderr.txt",
             timeout_s=self.placement.timeout_s,
@@ -148,8 +152,7 @@ class Attempt:
         relay = Relay(MetricsTail(out / METRICS_FILE))
         ticking = asyncio.create_task(relay.tick())
         try:
-            fds = (*self.inherited_fds, *(gpu.lease_fd for gpu in gpus))
-            return await run(command, on_line=relay.line, pass_fds=fds)
+            return await run(command, on_line=relay.line, pass_fds=held)
         finally:
             ticking.cancel()
             await relay.flush()

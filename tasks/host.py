@@ -3,8 +3,10 @@
 One readers-writer lock per home, made of two flocks that the kernel frees at death. Whoever
 measures holds the gate while it waits, so that computing bodies which come later queue behind it.
 
-    async with measure_turn(home):
+    async with measure_turn(home) as turn:
         ...    # no other step of this home runs in place on this host
+
+A turn is an open descriptor: passed on to `tasks.process.run`, it lasts until the body is gone.
 """
 
 from __future__ import annotations
@@ -20,23 +22,23 @@ POLL_S = 0.05
 
 
 @asynccontextmanager
-async def compute_turn(home: Path) -> AsyncIterator[None]:
+async def compute_turn(home: Path) -> AsyncIterator[int]:
     """Share the host with others that compute."""
     async with _locked(home, "host-gate", fcntl.LOCK_EX):
         turn = await _acquire(home, "host", fcntl.LOCK_SH)
     try:
-        yield
+        yield turn
     finally:
         os.close(turn)
 
 
 @asynccontextmanager
-async def measure_turn(home: Path) -> AsyncIterator[None]:
+async def measure_turn(home: Path) -> AsyncIterator[int]:
     """Have the host alone; waits until the bodies that run now have ended."""
     async with _locked(home, "host-gate", fcntl.LOCK_EX):
         turn = await _acquire(home, "host", fcntl.LOCK_EX)
     try:
-        yield
+        yield turn
     finally:
         os.close(turn)
 
