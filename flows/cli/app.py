@@ -1,0 +1,166 @@
+"""The commands and their options; what they do lies in the modules beside, imported when used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="LLM research with verified artifacts: run, resume and compare experiments.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+standards_app = typer.Typer(help="Named recipes that ship with labwright.", no_args_is_help=True)
+server_app = typer.Typer(help="The embedded Prefect server.", no_args_is_help=True)
+app.add_typer(standards_app, name="standards")
+app.add_typer(server_app, name="server")
+
+File = Annotated[Path, typer.Argument(help="Experiment file.", show_default=False)]
+Run = Annotated[str, typer.Argument(help="Id of a run, a unique beginning of one, or 'latest'.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value; VALUE is YAML. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command()
+def run(
+    file: File,
+    overrides: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what is cached and what would run.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run an experiment file; exits with 0 if all is done, 1 if not, 2 for a wrong file."""
+    from flows.cli.run import dry_run as print_plan
+    from flows.cli.run import run as run_file
+
+    if dry_run:
+        print_plan(file, overrides or [], as_json=json)
+    else:
+        raise typer.Exit(run_file(file, overrides or [], as_json=json))
+
+
+@app.command()
+def resume(run: Run = "latest", json: Json = False) -> None:
+    """Go on with a run that did not finish: same id, same file, finished steps are kept."""
+    from flows.cli.run import resume as resume_run
+
+    raise typer.Exit(resume_run(run, as_json=json))
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Experiment files.")], overrides: Set = None
+) -> None:
+    """Check experiment files whole, without running anything."""
+    from flows.cli.run import validate as validate_files
+
+    validate_files(files, overrides or [])
+
+
+@app.command(name="list")
+def list_runs(
+    json: Json = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest runs to list.")] = 20,
+) -> None:
+    """List runs, newest first."""
+    from flows.cli.show import list_runs as print_runs
+
+    print_runs(limit, as_json=json)
+
+
+@app.command()
+def show(
+    run: Run = "latest",
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Print the runs before it and what each changed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show a run: steps, deliverables, where results came from, where files lie."""
+    from flows.cli.show import show_lineage, show_run
+
+    (show_lineage if lineage else show_run)(run, as_json=json)
+
+
+@app.command()
+def unpack(
+    bundle: Annotated[Path, typer.Argument(help="The <id>_artifacts.zip of a run.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder.")],
+) -> None:
+    """Unpack a run's bundle safely, checking every file's sha256."""
+    from flows.experiment.bundle import unpack_bundle
+
+    manifest = unpack_bundle(bundle, to)
+    print(f"{len(manifest.files)} verified files of run {manifest.run} in {to}")
+
+
+@app.command(add_help_option=False)
+def step(
+    kind: Annotated[str, typer.Argument(help="Kind of step.")] = "",
+    overrides: Set = None,
+    json: Json = False,
+    help_: Annotated[bool, typer.Option("--help", "-h", help="Print the step's fields.")] = False,
+) -> None:
+    """Run one step by itself: labwright step compress --help prints its fields."""
+    from flows.cli.step import print_fields, run_step
+
+    if help_ or not kind:
+        print_fields(kind)
+    else:
+        run_step(kind, overrides or [], as_json=json)
+
+
+@standards_app.command(name="list")
+def standards_list(json: Json = False) -> None:
+    """List every standard."""
+    from flows.cli.standards import print_standards
+
+    print_standards(as_json=json)
+
+
+@standards_app.command(name="show")
+def standards_show(name: Annotated[str, typer.Argument(help="Name of a standard.")]) -> None:
+    """Print a standard's YAML."""
+    from flows.cli.standards import print_standard
+
+    print_standard(name)
+
+
+@server_app.command(name="start")
+def server_start() -> None:
+    """Start the server, or find the one that runs."""
+    from flows.cli.server import start
+
+    start()
+
+
+@server_app.command(name="stop")
+def server_stop() -> None:
+    """Stop the server; runs that go on lose nothing but their place in its history."""
+    from flows.cli.server import stop
+
+    stop()
+
+
+@server_app.command(name="status")
+def server_status() -> None:
+    """Say whether the server runs, and where; exits with 1 if it does not."""
+    from flows.cli.server import status
+
+    raise typer.Exit(status())
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, what is missing, and what to type for it."""
+    from flows.cli.doctor import doctor as examine
+
+    raise typer.Exit(examine(as_json=json))

@@ -1,0 +1,114 @@
+"""How a run ended, for people: the table of its analysis, its deliverables, where it all lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.terminal import STYLES, duration_words
+from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
+from tasks.errors import Corrupted
+from tasks.registry import step_of
+from tasks.store import open_store
+
+STATUS_STYLES = {RunStatus.DONE: "bold green", RunStatus.RUNNING: "bold cyan"}
+DELIVERABLE_STYLES = {DeliverableState.DELIVERED: "green"}
+
+
+def print_outcome(report: RunReport) -> None:
+    """The end of `labwright run`."""
+    console = Console()
+    for table in analysis_tables(report):
+        console.print()
+        console.print(table)
+    console.print()
+    print_status(console, report)
+    if report.report:
+        console.print(f"report    {report.report}", soft_wrap=True, highlight=False)
+    if report.bundle:
+        console.print(f"bundle    {report.bundle}", soft_wrap=True, highlight=False)
+    console.print("\ntry next")
+    for command in next_commands(report):
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_status(console: Console, report: RunReport) -> None:
+    """Status, what failed and why, and every deliverable."""
+    style = STATUS_STYLES.get(report.status, "bold red")
+    seconds = duration_words(report.seconds)
+    console.print(
+        Text.assemble((report.status.value, style), f"  {report.name}  {report.id}  {seconds}")
+    )
+    for name, step in report.steps.items():
+        if step.error:
+            console.print(Text(f"  {name}: {step.error}", style=STYLES[step.state]))
+    for problem in report.problems:
+        console.print(Text(f"  {problem}", style="red"))
+    for name, found in report.deliverables.items():
+        style = DELIVERABLE_STYLES.get(found.state, "bold red")
+        line = Text.assemble("  ", (found.state.value, style), f"  {name} ({found.validation})")
+        console.print(line)
+        for problem in found.problems:
+            console.print(Text(f"    {problem}"))
+
+
+def analysis_tables(report: RunReport) -> list[Table]:
+    """The comparison that each analyze step of the run made."""
+    tables = []
+    for step in report.steps.values():
+        if step.kind != "analyze" or not step.state.has_result or step.identity is None:
+            continue
+        try:
+            record = open_store().read_record(step.kind, step.identity)
+        except Corrupted:
+            continue
+        if record is not None:
+            tables.append(_comparison(step_of(step.kind).result(record)))
+    return tables
+
+
+def _comparison(result: object) -> Table:
+    from tasks.analyze import AnalyzeResult
+    from tasks.analyze.table import comparison_table
+
+    if not isinstance(result, AnalyzeResult):
+        raise TypeError(f"{type(result).__name__} is no analysis")
+    headers, lines = comparison_table(result.rows)
+    table = Table(box=None, pad_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
+    return table
+
+
+def next_commands(report: RunReport) -> list[str]:
+    """Three commands that make sense now."""
+    file = Path(report.file)
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    show = f"labwright show {report.id}"
+    if report.status is RunStatus.DONE:
+        kinds = {step.kind for step in report.steps.values()}
+        kind = next((kind for kind in ("compress", "train", "command") if kind in kinds), "train")
+        return [show, f"labwright run {shown} --dry-run", f"labwright step {kind} --help"]
+    return [show, f"labwright resume {report.id}", f"labwright validate {shown}"]
+
+
+def steps_table(report: RunReport) -> Table:
+    """One line a step."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("step", "kind", "after", "state", "time", "identity"):
+        table.add_column(column, justify="right" if column == "time" else "left")
+    for name, step in report.steps.items():
+        table.add_row(
+            Text(name),
+            Text(step.kind, style="dim"),
+            Text(", ".join(step.upstream)),
+            Text(step.state.value, style=STYLES[StepState(step.state)]),
+            duration_words(step.seconds),
+            (step.identity or "")[:12],
+        )
+    return table

@@ -1,0 +1,110 @@
+"""`labwright run`, `resume` and `validate`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.outcome import print_outcome
+from flows.cli.terminal import STYLES, watcher_for
+from flows.experiment import (
+    Plan,
+    PlanState,
+    RunReport,
+    StepState,
+    find_run,
+    load_experiment,
+    look_up,
+    plan,
+    resume_experiment,
+    run_experiment,
+)
+from tasks.errors import Problem, SpecError
+
+
+def run(file: Path, overrides: Sequence[str], as_json: bool) -> int:
+    """Run a file; returns the exit status."""
+    experiment = load_experiment(file, overrides)
+    watcher = watcher_for(Console(stderr=True))
+    return _finish(run_experiment(experiment, [watcher]), as_json)
+
+
+def resume(name: str, as_json: bool) -> int:
+    """Go on with a run; returns the exit status."""
+    watcher = watcher_for(Console(stderr=True))
+    return _finish(resume_experiment(find_run(name), [watcher]), as_json)
+
+
+def _finish(running: Coroutine[Any, Any, RunReport], as_json: bool) -> int:
+    # Our own table says what Prefect's console lines would; its UI and API logs have them all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    report = asyncio.run(running)
+    if as_json:
+        print(json.dumps(report.summary()))
+    else:
+        print_outcome(report)
+    return report.status.exit_status
+
+
+def validate(files: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Check every file; raises `SpecError` with the problems of all."""
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            experiment = load_experiment(file, overrides)
+        except SpecError as error:
+            problems += error.problems
+        else:
+            print(f"{file}: sound, {len(experiment.steps)} steps")
+    if problems:
+        raise SpecError(problems)
+
+
+def dry_run(file: Path, overrides: Sequence[str], as_json: bool) -> None:
+    """Print what is cached, what would run, and what depends on that."""
+    found = plan(load_experiment(file, overrides), look_up)
+    if as_json:
+        steps = {
+            name: {
+                "kind": planned.step.kind,
+                "state": planned.state.value,
+                "identity": planned.identity,
+                "upstream": planned.step.upstream,
+            }
+            for name, planned in found.steps.items()
+        }
+        print(json.dumps({"file": str(file), "steps": steps}))
+        return
+    Console().print(plan_table(found))
+
+
+def plan_table(found: Plan) -> Table:
+    """The DAG as a table: each step after those that it waits for."""
+    styles = {
+        PlanState.CACHED: STYLES[StepState.CACHED],
+        PlanState.WILL_RUN: STYLES[StepState.RUNNING],
+        PlanState.DEPENDS: STYLES[StepState.WAITING],
+    }
+    table = Table(box=None, pad_edge=False)
+    for column in ("step", "kind", "after", "state", "identity"):
+        table.add_column(column)
+    for name, planned in found.steps.items():
+        words = planned.state.value
+        if planned.state is PlanState.DEPENDS:
+            words = "will run once the steps before it have"
+        table.add_row(
+            Text(name),
+            Text(planned.step.kind, style="dim"),
+            Text(", ".join(planned.step.upstream)),
+            Text(words, style=styles[planned.state]),
+            (planned.identity or "")[:12],
+        )
+    return table

@@ -1,0 +1,165 @@
+"""`labwright show` and `list`: runs as they are kept; those that died are finished first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.outcome import STATUS_STYLES, analysis_tables, print_status, steps_table
+from flows.cli.terminal import duration_words
+from flows.experiment import RunFolder, RunReport, all_runs, find_run, finish_abandoned
+from flows.experiment.lineage import ancestors
+from tasks.errors import Corrupted, StoreError
+from tasks.provenance import scrub
+from tasks.store import open_store
+
+
+def list_runs(limit: int, as_json: bool) -> None:
+    """The newest runs."""
+    finish_abandoned()
+    reports = [report for run in reversed(all_runs()[-limit:]) if (report := run.read())]
+    if as_json:
+        fields = {"id", "name", "status", "file", "started", "seconds", "parent"}
+        print(json.dumps([report.model_dump(mode="json", include=fields) for report in reports]))
+        return
+    if not reports:
+        print("there are no runs yet; type: labwright run FILE")
+        return
+    table = Table("id", "name", "status", "started", "time", "steps", box=None, pad_edge=False)
+    for report in reports:
+        table.add_row(
+            report.id,
+            Text(report.name),
+            Text(report.status.value, style=STATUS_STYLES.get(report.status, "red")),
+            f"{report.started.astimezone():%Y-%m-%d %H:%M}",
+            duration_words(report.seconds),
+            str(len(report.steps)),
+        )
+    Console().print(table)
+
+
+def show_run(name: str, as_json: bool) -> None:
+    """One run with everything that is known of it."""
+    folder, report = _find(name)
+    provenance = step_provenance(report)
+    if as_json:
+        document = report.model_dump(mode="json")
+        document["provenance"] = {"run": report.provenance, "steps": provenance}
+        print(json.dumps(scrub(document)))
+        return
+    console = Console()
+    print_status(console, report)
+    console.print()
+    console.print(steps_table(report))
+    for table in analysis_tables(report):
+        console.print()
+        console.print(table)
+    console.print()
+    for label, text in _facts(folder, report):
+        console.print(Text.assemble((f"{label:<12}", "dim"), text), soft_wrap=True)
+    for step, facts in provenance.items():
+        console.print(f"\n[bold]{step}[/bold]", highlight=False)
+        for label, text in _provenance_lines(facts):
+            console.print(Text.assemble((f"  {label:<14}", "dim"), text), soft_wrap=True)
+
+
+def show_lineage(name: str, as_json: bool) -> None:
+    """The run and those before it, newest first, with what each changed."""
+    folder, _ = _find(name)
+    chain = ancestors(folder)
+    if as_json:
+        fields = {"id", "name", "status", "parent", "modifications", "header"}
+        print(json.dumps([report.model_dump(mode="json", include=fields) for report in chain]))
+        return
+    console = Console()
+    for report in chain:
+        console.print(Text.assemble((report.id, "bold"), f"  {report.name}  {report.status.value}"))
+        for change in report.modifications:
+            before, after = json.dumps(change.before), json.dumps(change.after)
+            console.print(Text(f"  {change.parameter}: {before} -> {after}"), soft_wrap=True)
+        if report.parent and not report.modifications:
+            console.print("  nothing changed")
+
+
+def _find(name: str) -> tuple[RunFolder, RunReport]:
+    finish_abandoned()
+    folder = find_run(name)
+    report = folder.read()
+    if report is None:
+        raise StoreError(f"{folder.path} holds no run.json")
+    return folder, report
+
+
+def step_provenance(report: RunReport) -> dict[str, dict[str, Any]]:
+    """Where each result came from, and its artifacts; a damaged record says so."""
+    store = open_store()
+    found: dict[str, dict[str, Any]] = {}
+    for name, step in report.steps.items():
+        if step.identity is None or not step.state.has_result:
+            continue
+        try:
+            record = store.read_record(step.kind, step.identity)
+        except Corrupted as error:
+            found[name] = {"damaged": str(error)}
+            continue
+        if record is None:
+            found[name] = {"damaged": "the record is gone"}
+            continue
+        artifacts = [ref.model_dump(mode="json") for ref in record.artifacts]
+        found[name] = {"identity": step.identity, **record.provenance, "artifacts": artifacts}
+    return found
+
+
+def _facts(folder: RunFolder, report: RunReport) -> list[tuple[str, str]]:
+    header = report.header
+    facts = [
+        ("file", report.file),
+        ("set", ", ".join(report.overrides)),
+        ("hypothesis", str(header.get("hypothesis", ""))),
+        ("question", str(header.get("research_question", ""))),
+        ("tags", ", ".join(header.get("tags", ()))),
+        ("parent", report.parent or ""),
+        ("command", " ".join(report.provenance.get("argv", ()))),
+        ("host", str(report.provenance.get("host", ""))),
+        ("code", _commit(report.provenance.get("labwright"))),
+        ("project", _commit(report.provenance.get("project"))),
+        ("folder", str(folder.path)),
+        ("logs", str(folder.logs)),
+        ("report", report.report or ""),
+        ("bundle", report.bundle or ""),
+    ]
+    return [(label, text) for label, text in facts if text]
+
+
+def _provenance_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    if "damaged" in facts:
+        return [("damaged", facts["damaged"])]
+    hardware = facts.get("hardware", {})
+    versions = facts.get("versions", {})
+    peak = facts.get("peak_memory_bytes")
+    lines = [
+        ("computed", f"{facts.get('started', '')} in {duration_words(facts.get('duration_s'))}"),
+        ("by", " ".join(facts.get("argv", ()))),
+        ("code", _commit(facts.get("labwright"))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("hardware", f"{hardware.get('cpu_model', '')}, {hardware.get('num_cpus', '')} CPUs"),
+        ("GPUs", ", ".join(facts.get("gpus", ()))),
+        ("seeds", ", ".join(f"{name} {seed}" for name, seed in facts.get("seeds", {}).items())),
+        ("peak memory", f"{peak / 2**20:.0f} MiB" if peak else ""),
+    ]
+    lines += [
+        (artifact["name"], f"{artifact['kind']}, {artifact['size_bytes']} B, {artifact['digest']}")
+        for artifact in facts.get("artifacts", ())
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def _commit(state: dict[str, Any] | None) -> str:
+    if not state:
+        return ""
+    dirty = f" and changes {state['diff_sha256'][:12]}" if state.get("is_dirty") else ""
+    return f"{state['commit'][:12]}{dirty}"
