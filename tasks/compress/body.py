@@ -59,20 +59,23 @@ def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
     from tasks.compress import calibration, llmcompressor_run, verify
 
     device = torch.device(spec.device_kind)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device_kind is cuda, but torch finds no GPU; set device_kind: cpu")
     transformers.set_seed(spec.seed)
     modifiers = llmcompressor_run.build_modifiers(recipe)
 
     progress.phase("load")
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    model.to(device).eval()
+    model.eval()
     loader = sample = before = None
     if spec.calibration is not None:
         sequences = calibration.load_sequences(
             context.path(spec.calibration), spec.num_samples, spec.sequence_length, spec.seed
         )
         sample = sequences[: calibration.SAMPLE_SEQUENCES]
-        before = calibration.look(model, sample)
+        before = calibration.look(model.to(device), sample)
+        model.to("cpu")  # llmcompressor moves layer by layer to the device, as each has its turn
         loader = calibration.calibration_loader(sequences) if recipe.needs_data else None
     layout = layout_of(model, stored)
 
@@ -84,6 +87,7 @@ def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
     recipe_file = context.out / "recipe.yaml"
     _save(model, folder, base, recipe, recipe_file)
     del model
+    llmcompressor_run.release_model()
 
     progress.phase("verify")
     planned = {k: g for k, g in planned_groups(recipe, layout).items() if g.weights is not None}

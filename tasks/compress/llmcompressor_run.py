@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from llmcompressor import oneshot
+from llmcompressor import oneshot, reset_session
 from llmcompressor.modifiers import Modifier as LibraryModifier
 from llmcompressor.pipelines.cache import IntermediatesCache
 from loguru import logger
+from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.compress.modifiers import Role
@@ -60,9 +61,20 @@ def _build(modifier: Modifier) -> LibraryModifier:
         fields["ignore"] = [_pruning_pattern(pattern) for pattern in modifier.ignore]
     try:
         built: LibraryModifier = library_class(**fields)
-    except (ValueError, NotImplementedError) as error:
-        raise ValueError(f"{modifier.name}: {error}") from error
+    except ValidationError as error:
+        raise ValueError(
+            "\n".join(
+                f"{'.'.join([modifier.name, *map(str, item['loc'])])}: {item['msg']}, "
+                f"found {item['input']!r}"
+                for item in error.errors()
+            )
+        ) from error
     return built
+
+
+def release_model() -> None:
+    """Let go of the model, which llmcompressor's session holds until the next run."""
+    reset_session()
 
 
 def _pruning_pattern(pattern: str) -> str:
