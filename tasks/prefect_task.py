@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,6 +22,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectException
 from prefect.states import Completed
+from prefect.utilities.engine import link_state_to_task_run_result
 
 from tasks.artifacts import ArtifactKind
 from tasks.observer import Observer, observing
@@ -59,6 +60,17 @@ def prefect_task(step: Step[Any, Any]) -> Task[[Spec, Placement], Any]:
         # The spec may hold local paths and lists of artifacts: shown by the record, not by Prefect.
         log_prints=False,
     )
+
+
+async def call_task(
+    task: Task[Any, Any], spec: Spec, placement: Placement, wait_for: Iterable[Any] | None
+) -> Any:
+    """The task's result, out of its state if that is `Cached`; waiting for it makes an edge."""
+    running: Any = task(spec, placement, wait_for=wait_for, return_state=True)
+    state = await running
+    result = await state.aresult()
+    link_state_to_task_run_result(state, result)
+    return result
 
 
 class PrefectView(Observer):

@@ -100,10 +100,21 @@ class Step(Generic[S, R]):
     # -- running -----------------------------------------------------------------------
 
     async def __call__(
-        self, spec: S, placement: Placement | None = None, *, wait_for: Iterable[Any] | None = None
+        self,
+        spec: S,
+        placement: Placement | None = None,
+        *,
+        wait_for: Iterable[Any] | None = None,
+        name: str | None = None,
     ) -> R:
-        """Run as a Prefect task, inside a flow; `wait_for` takes upstream results (DAG edges)."""
-        result: R = await self.task(spec, placement or Placement(), wait_for=wait_for)
+        """Run as a Prefect task, inside a flow; `wait_for` takes upstream results (DAG edges).
+
+        `name` is what the task run is called; by default Prefect makes one up.
+        """
+        from tasks.prefect_task import call_task
+
+        task = self.task if name is None else self.task.with_options(task_run_name=name)
+        result: R = await call_task(task, spec, placement or Placement(), wait_for)
         return result
 
     @functools.cached_property

@@ -17,7 +17,7 @@ from flows.experiment.plan import spec_for_run
 from flows.experiment.progress import RunState, StepWatch
 from flows.experiment.record import StepState
 from tasks.command import placed
-from tasks.errors import LabwrightError, StepCancelled
+from tasks.errors import LabwrightError, StepCancelled, StepFailed
 from tasks.observer import observing
 from tasks.spec import Placement, Result, Spec
 
@@ -77,7 +77,9 @@ class Execution:
                 self._state.step(name, state=StepState.CANCELLED, error="cancelled")
                 raise
             except StepCancelled as error:
-                self._state.step(name, state=StepState.CANCELLED, error=str(error))
+                self._state.step(name, state=StepState.CANCELLED, error=_reason(error))
+            except StepFailed as error:
+                self._state.step(name, state=StepState.FAILED, error=_reason(error))
             except LabwrightError as error:
                 self._state.step(name, state=StepState.FAILED, error=str(error))
             except Exception as error:  # noqa: BLE001  (whatever ends a step is that step's failure)
@@ -100,3 +102,8 @@ class Execution:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(traceback.format_exception(error)))
         return f"{type(error).__name__}: {error}\n  traceback: {path}"
+
+
+def _reason(error: StepFailed) -> str:
+    """Why, and where a person should look; which step it was, the report says."""
+    return f"{error.reason}\n  logs: {error.logs}" if error.logs else error.reason

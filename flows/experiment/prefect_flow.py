@@ -25,8 +25,7 @@ async def call_as_task(
     step: ExperimentStep, spec: Spec, placement: Placement, upstream: Sequence[Any]
 ) -> Result:
     """A step as a Prefect task, shown under the name that it has in the file."""
-    task = step.step.task.with_options(task_run_name=step.name)
-    result: Result = await task(spec, placement, wait_for=upstream)
+    result: Result = await step.step(spec, placement, wait_for=upstream, name=step.name)
     return result
 
 
