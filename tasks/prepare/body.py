@@ -81,8 +81,9 @@ class _Preparation:
         rule = self.spec.text
         if rule is None:
             return
-        source = self.context.path(rule.source)
-        self.corpus = read_corpus(find_files(source, rule.glob), source, rule, self.spec.split)
+        name = rule.source.name if isinstance(rule.source, ArtifactRef) else "text"
+        files = find_files(self.context.path(rule.source), name, rule.glob)
+        self.corpus = read_corpus(files, rule, self.spec.split)
         for name in self.corpus.skipped_files:
             print(f"left out, as it is not {rule.encoding}: {name}", file=sys.stderr)
 

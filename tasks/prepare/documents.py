@@ -2,7 +2,7 @@
 
 No bytes are swallowed: what cannot be decoded stops the step with file and offset, or is counted.
 
-    corpus = read_corpus([Path("hamlet.txt")], Path("."), TextSource(...), SplitRule())
+    corpus = read_corpus({"hamlet.txt": path}, TextSource(...), SplitRule())
     corpus.documents[Split.TEST][0].text
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,17 +42,19 @@ class Corpus:
     skipped_files: list[str] = field(default_factory=list)
 
 
-def find_files(source: Path, glob: str) -> list[Path]:
-    """The files of a source, sorted by relative path; ValueError where there are none."""
+def find_files(source: Path, name: str, glob: str) -> dict[str, Path]:
+    """The files of a source by relative path, sorted; a single file has the given name.
+
+    ValueError where there are none.
+    """
     if source.is_file():
-        return [source]
-    files = sorted(
-        (path for path in source.glob(glob) if path.is_file()),
-        key=lambda path: path.relative_to(source).as_posix(),
-    )
+        return {name: source}
+    files = {
+        path.relative_to(source).as_posix(): path for path in source.glob(glob) if path.is_file()
+    }
     if not files:
-        raise ValueError(f"no file in the text source matches '{glob}'")
-    return files
+        raise ValueError(f"no file in the text source '{name}' matches '{glob}'")
+    return dict(sorted(files.items()))
 
 
 def decode(content: bytes, name: str, rule: TextSource) -> tuple[str, int] | None:
@@ -118,12 +120,11 @@ def cut_jsonl(text: str, name: str, rule: TextSource) -> Iterator[str]:
         yield between(found, rule)
 
 
-def read_corpus(files: list[Path], root: Path, rule: TextSource, split: SplitRule) -> Corpus:
+def read_corpus(files: Mapping[str, Path], rule: TextSource, split: SplitRule) -> Corpus:
     """Read, cut, normalise, deduplicate and share out; ValueError where nothing is left."""
     corpus = Corpus()
     seen: set[str] = set()
-    for path in files:
-        name = path.relative_to(root).as_posix() if path != root else path.name
+    for name, path in files.items():
         decoded = decode(path.read_bytes(), name, rule)
         corpus.num_files += 1
         if decoded is None:

@@ -33,7 +33,7 @@ def rule(folder: Path, **fields: object) -> TextSource:
 
 def read(folder: Path, split: SplitRule = NO_SPLIT, **fields: object) -> Corpus:
     source = rule(folder, **fields)
-    return read_corpus(find_files(folder, source.glob), folder, source, split)
+    return read_corpus(find_files(folder, folder.name, source.glob), source, split)
 
 
 def test_a_repeated_document_is_kept_once_and_counted(tmp_path: Path) -> None:
