@@ -1,5 +1,6 @@
 """prepare: from raw text and a model source to a tokenizer, tokens, splits and held-out tasks."""
 
+from tasks.prepare.check import check
 from tasks.prepare.spec import PrepareResult, PrepareSpec
 from tasks.step import research_step
 
@@ -8,7 +9,8 @@ prepare = research_step(
     spec=PrepareSpec,
     result=PrepareResult,
     body="tasks.prepare.body",
-    packages=("torch", "transformers", "tokenizers"),
+    packages=("gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
+    check=check,
 )
 
 __all__ = ["PrepareResult", "PrepareSpec", "prepare"]

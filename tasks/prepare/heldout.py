@@ -91,7 +91,7 @@ def _cuts(text: str) -> list[int]:
 def _continuation(text: str, cut: int) -> str:
     """CONTINUATION_WORDS words after the cut, with the blanks and newlines between them."""
     words = re.match(rf"(?:\s*\S+){{{CONTINUATION_WORDS}}}", text[cut + 1 :])
-    assert words is not None, "cuts have enough words behind them"  # noqa: S101
+    assert words is not None, "cuts have enough words behind them"
     return words.group()
 
 

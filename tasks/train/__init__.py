@@ -9,7 +9,7 @@ train = research_step(
     spec=TrainSpec,
     result=TrainResult,
     body="tasks.train.body",
-    packages=("torch", "transformers"),
+    packages=("numpy", "safetensors", "torch", "transformers"),
     check=check,
     uses_gpu=True,
 )
