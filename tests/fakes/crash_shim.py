@@ -5,9 +5,9 @@
     shim.operations           # those so far, where it was not killed
 
 Counted are writes and fsyncs of open files, and everything that changes names: opening a file to
-write, rename, link, symlink, unlink, mkdir, rmdir, chmod, utime, truncate. A write that is hit leaves
-its first half behind. Installing cannot be undone (audit hooks cannot), so install it in a process
-that is there to be killed. What a child process does is not counted.
+write, rename, link, symlink, unlink, mkdir, rmdir, chmod, utime, truncate. A write that is hit
+leaves its first half behind. Installing cannot be undone (audit hooks cannot), so install it in a
+process that is there to be killed. What a child process does is not counted.
 
 Writes through Python's file objects show as the opening of the file only.
 """

@@ -53,12 +53,14 @@ def in_child(function: Callable[[], object]) -> int:
     """Run in a fork; its exit code, negative for signals."""
     pid = os.fork()
     if pid == 0:
+        code = 1
         try:
             function()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+            code = 0
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
