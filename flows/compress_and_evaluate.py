@@ -54,9 +54,9 @@ async def compress_and_evaluate(
     if BASELINE in compressions:
         raise SpecError(f"'{BASELINE}' is the model that goes in; name the compression otherwise")
     meter = Meter(evaluation, benchmark, placement)
-    baseline, *others = await asyncio.gather(
+    baseline, others = await asyncio.gather(
         meter.measure(evaluation.model),
-        *(_compress_and_measure(spec, meter) for spec in compressions.values()),
+        asyncio.gather(*(_compress_and_measure(spec, meter) for spec in compressions.values())),
     )
     variants = {BASELINE: baseline}
     for name, (made, variant) in zip(compressions, others, strict=True):

@@ -1,0 +1,148 @@
+"""Claims about the analysis: rows, fronts, table and page, from what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.analyze.body import main
+from tasks.analyze.rows import (
+    Sample,
+    compare_variants,
+    pair,
+    pareto_front,
+    read_samples,
+    summarise_serving,
+)
+from tasks.analyze.spec import AnalyzeSpec, Variant
+from tasks.analyze.table import comparison_table
+from tasks.artifacts import ArtifactKind, ArtifactRef, describe
+from tasks.benchmark.spec import LoadPoint, Percentiles
+from tasks.body import BodyContext
+from tasks.evaluate.spec import Score
+
+NUM_ITEMS = 60
+
+
+def bits(value: float) -> Score:
+    return Score(
+        task="text",
+        metric="bits_per_byte",
+        value=value,
+        num_items=NUM_ITEMS,
+        higher_is_better=False,
+    )
+
+
+def samples_file(folder: Path, name: str, factor: float) -> ArtifactRef:
+    """Bits of documents, scaled; one line an item."""
+    path = folder / f"{name}.jsonl"
+    lines = [
+        {
+            "task": "text",
+            "metric": "bits_per_byte",
+            "item": f"doc{n}",
+            "cluster": None,
+            "numerator": factor * (100 + 7 * (n % 5)),
+            "denominator": 50,
+        }
+        for n in range(NUM_ITEMS)
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    return describe(path, ArtifactKind.SAMPLES, name)
+
+
+def load_point(load: str, repeat: int, tokens_per_s: float, itl_ms: float) -> LoadPoint:
+    spread = Percentiles(mean=itl_ms, p50=itl_ms, p90=itl_ms, p95=itl_ms, p99=2 * itl_ms)
+    return LoadPoint(
+        load=load,
+        kind="concurrent",
+        repeat=repeat,
+        duration_s=1.0,
+        num_successful=8,
+        num_errored=0,
+        num_incomplete=0,
+        error_fraction=0.0,
+        requests_per_s=1.0,
+        output_tokens_per_s=tokens_per_s,
+        ttft_ms=spread,
+        itl_ms=spread,
+        latency_s=None,
+    )
+
+
+def test_an_analysis_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    refs = {name: samples_file(tmp_path, name, f) for name, f in (("base", 1.0), ("w4", 1.04))}
+    points = (load_point("synchronous", 0, 20.0, 50.0), load_point("concurrent 4", 0, 60.0, 70.0))
+    variants = {
+        "base": Variant(
+            scores=(bits(2.2),), samples=refs["base"], model_size_bytes=4 << 20, load_points=points
+        ),
+        "w4": Variant(scores=(bits(2.29),), samples=refs["w4"], model_size_bytes=1 << 20),
+    }
+    spec = AnalyzeSpec(title="A <b>title</b>", baseline="base", variants=variants)
+    inputs = {ref.digest: str(tmp_path / f"{name}.jsonl") for name, ref in refs.items()}
+    out = tmp_path / "out"
+    out.mkdir()
+    result = main(spec, BodyContext(out, tmp_path, inputs))
+
+    assert result.primary == "text/bits_per_byte"
+    recovery = result.rows[1].recoveries[0].comparison
+    assert recovery.estimate == pytest.approx(1 / 1.04)
+    assert set(result.pareto_size) == {"base", "w4"}
+    assert result.pareto_speed == ("base",)
+    page = (out / "report" / "index.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page), "nothing is fetched from anywhere"
+    assert "A &lt;b&gt;title" in page
+    assert page.count("data:image/svg+xml") == 3, "recovery, latency, recovery against size"
+    again = tmp_path / "again"
+    again.mkdir()
+    assert main(spec, BodyContext(again, tmp_path, inputs)).report == result.report, "same bytes"
+
+
+def test_models_that_were_asked_other_items_are_not_compared() -> None:
+    one = {"a": Sample(1.0, 1.0, None), "b": Sample(0.0, 1.0, None)}
+    with pytest.raises(ValueError, match="1 items were answered by one of the two only"):
+        pair(one, {"a": Sample(1.0, 1.0, None)})
+    with pytest.raises(ValueError, match="different denominators"):
+        pair(one, {"a": Sample(1.0, 2.0, None), "b": Sample(0.0, 1.0, None)})
+
+
+def test_an_item_that_stands_twice_is_refused() -> None:
+    line = {"task": "t", "metric": "acc", "item": "x", "numerator": 1, "denominator": 1}
+    with pytest.raises(ValueError, match="stands twice"):
+        read_samples([line, line])
+
+
+def test_what_was_not_measured_is_an_empty_cell_and_never_a_zero() -> None:
+    rows = compare_variants("base", {"base": Variant(), "other": Variant()}, {}, 0.95)
+    assert rows[1].size_fraction is None
+    assert rows[1].serving is None
+    assert comparison_table(rows) == (["model", "size"], [["base", ""], ["other", ""]])
+
+
+def test_latency_is_taken_at_the_lightest_load_and_speed_at_the_heaviest() -> None:
+    serving = summarise_serving(
+        load_point(load, repeat, speed + repeat, itl)
+        for load, speed, itl in (("synchronous", 20.0, 40.0), ("throughput", 90.0, 80.0))
+        for repeat in range(3)
+    )
+    assert serving is not None
+    assert (serving.throughput_load, serving.output_tokens_per_s) == ("throughput", 91.0)
+    assert serving.itl_ms is not None
+    assert (serving.latency_load, serving.itl_ms.p50) == ("synchronous", 40.0)
+    assert serving.num_repeats == 3
+
+
+def test_the_front_holds_what_no_other_beats() -> None:
+    costs = {"small": (1.0, -90.0), "good": (4.0, -100.0), "beaten": (4.0, -95.0)}
+    assert pareto_front(costs) == ("small", "good")
+
+
+def test_a_baseline_that_is_no_variant_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ValidationError, match="did you mean 'baseline'"):
+        AnalyzeSpec(baseline="basline", variants={"baseline": Variant()})
