@@ -54,8 +54,10 @@ def copy(source: Path, folder: Path) -> None:
 
 def download(rule: ModelFromHub, folder: Path) -> None:
     """The data files of one commit, fetched from the hub that HF_ENDPOINT names."""
+    import httpx
     from huggingface_hub import snapshot_download
 
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     cache = folder.with_name(folder.name + "-download")
     try:
         snapshot_download(
@@ -63,9 +65,9 @@ def download(rule: ModelFromHub, folder: Path) -> None:
             revision=rule.revision,
             allow_patterns=[*MODEL_FILES, *TOKENIZER_FILES],
             local_dir=cache,
+            endpoint=hub,
         )
-    except (OSError, ValueError) as error:
-        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    except (OSError, ValueError, httpx.HTTPError) as error:
         raise ValueError(
             f"cannot fetch {rule.id} at {rule.revision} from {hub}: {error}\n"
             "Without a network, give a folder instead: model: {kind: folder, path: …}"
