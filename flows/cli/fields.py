@@ -24,6 +24,7 @@ NAMES: dict[Any, str] = {
     Path: "path",
     type(None): "null",
     Any: "anything",
+    ArtifactRef: "artifact",
 }
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 INPUT = {ArtifactRef, LocalPath, PackageFiles}
@@ -87,7 +88,7 @@ def _value_words(value: Any) -> str:
 
 def _words(annotation: Any) -> str:
     members = list(members_of(annotation))
-    if INPUT & set(members):
+    if LocalPath in members:
         rest = [_one(member) for member in members if member not in INPUT]
         return " or ".join(["path or artifact", *rest])
     return " or ".join(dict.fromkeys(_one(member) for member in members))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import STYLES, duration_words
+from flows.cli.terminal import STYLES, duration_words, stdout_console
 from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
 from tasks.registry import step_of
@@ -20,7 +20,7 @@ DELIVERABLE_STYLES = {DeliverableState.DELIVERED: "green"}
 
 def print_outcome(report: RunReport) -> None:
     """The end of `labwright run`."""
-    console = Console()
+    console = stdout_console()
     for table in analysis_tables(report):
         console.print()
         console.print(table)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.outcome import print_outcome
-from flows.cli.terminal import STYLES, watcher_for
+from flows.cli.terminal import STYLES, stdout_console, watcher_for
 from flows.experiment import (
     Plan,
     PlanState,
@@ -83,7 +83,7 @@ def dry_run(file: Path, overrides: Sequence[str], as_json: bool) -> None:
         }
         print(json.dumps({"file": str(file), "steps": steps}))
         return
-    Console().print(plan_table(found))
+    stdout_console().print(plan_table(found))
 
 
 def plan_table(found: Plan) -> Table:

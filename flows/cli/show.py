@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flows.cli.outcome import STATUS_STYLES, analysis_tables, print_status, steps_table
-from flows.cli.terminal import duration_words
+from flows.cli.terminal import duration_words, stdout_console
 from flows.experiment import RunFolder, RunReport, all_runs, find_run, finish_abandoned
 from flows.experiment.lineage import ancestors
 from tasks.errors import Corrupted, StoreError
@@ -39,7 +38,7 @@ def list_runs(limit: int, as_json: bool) -> None:
             duration_words(report.seconds),
             str(len(report.steps)),
         )
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def show_run(name: str, as_json: bool) -> None:
@@ -51,7 +50,7 @@ def show_run(name: str, as_json: bool) -> None:
         document["provenance"] = {"run": report.provenance, "steps": provenance}
         print(json.dumps(scrub(document)))
         return
-    console = Console()
+    console = stdout_console()
     print_status(console, report)
     console.print()
     console.print(steps_table(report))
@@ -75,7 +74,7 @@ def show_lineage(name: str, as_json: bool) -> None:
         fields = {"id", "name", "status", "parent", "modifications", "header"}
         print(json.dumps([report.model_dump(mode="json", include=fields) for report in chain]))
         return
-    console = Console()
+    console = stdout_console()
     for report in chain:
         console.print(Text.assemble((report.id, "bold"), f"  {report.name}  {report.status.value}"))
         for change in report.modifications:

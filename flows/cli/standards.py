@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
 from rich.table import Table
 
+from flows.cli.terminal import stdout_console
 from tasks.standards import every_standard, find
 
 
@@ -19,7 +19,7 @@ def print_standards(as_json: bool) -> None:
     table = Table("kind", "name", "version", "what it does", box=None)
     for item in standards:
         table.add_row(item.kind.value, item.name, str(item.version), item.description)
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def print_standard(name: str) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.fields import field_rows
-from flows.cli.terminal import duration_words, progress_words
+from flows.cli.terminal import duration_words, progress_words, stdout_console
 from flows.experiment.overrides import apply_overrides
 from flows.experiment.schema import RESERVED, StepHead
 from flows.experiment.signals import cancelled_by_signals
@@ -31,7 +31,7 @@ from tasks.store import open_store
 
 def print_fields(kind: str) -> None:
     """The fields of a step's spec and of its result; without a kind, the kinds."""
-    console = Console()
+    console = stdout_console()
     if not kind:
         console.print("Usage: labwright step KIND [--set FIELD=VALUE]... [--json]\n")
         console.print("Run one step by itself. VALUE is YAML; paths are relative to this folder.\n")
@@ -50,7 +50,7 @@ def print_fields(kind: str) -> None:
         is_spec = model is step.spec_type
         for column in ("name", "type", "default", "what it is"):
             if is_spec or column != "default":
-                table.add_column(column, overflow="fold")
+                table.add_column(column, overflow="fold", no_wrap=column == "name")
         for row in field_rows(model):
             cells = [Text(row.name, style="bold"), Text(row.type, style="cyan")]
             cells += [Text(row.default)] if is_spec else []

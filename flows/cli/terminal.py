@@ -5,6 +5,7 @@ Everything here goes to stderr, so that stdout holds only what was asked for.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -27,7 +28,14 @@ STYLES = {
     StepState.KILLED: "red",
 }
 BAR_WIDTH = 20
+FILE_WIDTH = 140
 HIDDEN_METRICS = {"step", "time_s", "num_steps", "phase"}
+
+
+def stdout_console() -> Console:
+    """Wide where nobody watches: a table in a file or a pipe is not folded to 80 columns."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=FILE_WIDTH)
 
 
 def watcher_for(console: Console) -> Watcher:

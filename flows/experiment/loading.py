@@ -20,8 +20,14 @@ from pydantic import ValidationError
 
 from flows.experiment.deliverables import Deliverable, Deliverables
 from flows.experiment.overrides import apply_overrides
-from flows.experiment.placeholders import annotation_at, known_problems, with_placeholders
+from flows.experiment.placeholders import (
+    annotation_at,
+    known_problems,
+    may_stand_in_text,
+    with_placeholders,
+)
 from flows.experiment.references import (
+    UNRESOLVED,
     Interpolation,
     StepReference,
     Template,
@@ -117,12 +123,11 @@ class _Compiler:
         interpolation = Interpolation(self._document, self._is_result)
         tree = interpolation.resolve()
         self._problems += interpolation.problems
-        has_dangling = bool(interpolation.problems)
         header = self._header(tree)
         steps = {
             name: step
             for name in self._kinds
-            if (step := self._step(name, tree["steps"][name], check=not has_dangling)) is not None
+            if (step := self._step(name, tree["steps"][name])) is not None
         }
         deliverables = self._deliverables(tree.get("deliverables"))
         order = self._order(steps)
@@ -165,9 +170,9 @@ class _Compiler:
     def _header(self, tree: Mapping[str, Any]) -> Header | None:
         written = tree.get("experiment")
         for place, reference in references_in(written):
-            self._refuse(
-                ("experiment", *place), f"{reference} is not known before the steps have run"
-            )
+            if reference != UNRESOLVED:
+                message = f"{reference} is not known before the steps have run"
+                self._refuse(("experiment", *place), message)
             return None
         try:
             return Header.model_validate({} if written is None else written)
@@ -175,7 +180,7 @@ class _Compiler:
             self._problems += problems_from(error, self._document, ("experiment",), Header)
             return None
 
-    def _step(self, name: str, fields: Mapping[str, Any], check: bool) -> ExperimentStep | None:
+    def _step(self, name: str, fields: Mapping[str, Any]) -> ExperimentStep | None:
         place: Location = ("steps", name)
         step = self._kinds[name]
         head = {key: fields[key] for key in RESERVED if key in fields}
@@ -185,32 +190,30 @@ class _Compiler:
         except ValidationError as error:
             self._problems += problems_from(error, self._document, place, StepHead)
             return None
-        known = self._types_of(own, place)
-        if check and known is not None:
-            self._check(step, own, place, known)
+        self._check(step, own, place, self._types_of(own, place))
         return ExperimentStep(
             name, parsed.kind, step, parsed.placement, own, steps_in(own), self._document
         )
 
-    def _types_of(self, tree: Any, place: Location) -> dict[StepReference, Any] | None:
-        """The type of each reference; None where one names nothing."""
+    def _types_of(self, tree: Any, place: Location) -> dict[StepReference, Any]:
+        """The type of each reference; anything for one that names nothing, which is refused."""
         known: dict[StepReference, Any] = {}
-        is_sound = True
         for at, found in references_in(tree):
-            parts = found.parts if isinstance(found, Template) else (found,)
-            for reference in parts:
+            for reference in found.parts if isinstance(found, Template) else (found,):
                 if isinstance(reference, str):
                     continue
+                known[reference] = Any
                 if reference.step not in self._kinds:
-                    is_sound = False
                     continue
                 result_type = self._kinds[reference.step].result_type
                 try:
                     known[reference] = annotation_at(result_type, reference.path)
                 except ValueError as error:
                     self._refuse((*place, *at), f"{reference} {error}")
-                    is_sound = False
-        return known if is_sound else None
+                if isinstance(found, Template) and not may_stand_in_text(known[reference]):
+                    message = f"{reference} is no text or number, and cannot stand within a text"
+                    self._refuse((*place, *at), message)
+        return known
 
     def _check(
         self,
@@ -232,8 +235,7 @@ class _Compiler:
     def _deliverables(self, written: Any) -> tuple[Deliverable, ...]:
         if written is None:
             return ()
-        if self._types_of(written, ("deliverables",)) is None:
-            return ()
+        self._types_of(written, ("deliverables",))
         try:
             found = Deliverables.model_validate({"deliverables": with_default_validation(written)})
         except ValidationError as error:

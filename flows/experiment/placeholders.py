@@ -65,6 +65,17 @@ def placeholder(annotation: Any) -> Any:
     return UNKNOWN
 
 
+def may_stand_in_text(annotation: Any) -> bool:
+    """Whether a value of the type can be a text or a number."""
+    members = _members(annotation)
+    return any(
+        member is Any
+        or member in _SCALARS
+        or (isinstance(member, type) and issubclass(member, Enum))
+        for member in members
+    )
+
+
 def with_placeholders(tree: Any, types_of: Mapping[StepReference, Any]) -> Any:
     """The tree with a placeholder for every reference."""
     if isinstance(tree, StepReference):

@@ -70,6 +70,10 @@ class Template:
         return "".join(texts)
 
 
+UNRESOLVED = StepReference("", ())
+"""Stands where a reference names nothing, so that everything else is still checked."""
+
+
 def references_in(tree: Any) -> Iterator[tuple[Location, StepReference | Template]]:
     """Every reference to a result that is left in a tree, with its place."""
     if isinstance(tree, StepReference | Template):
@@ -87,7 +91,9 @@ def steps_in(tree: Any) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for _, reference in references_in(tree):
         parts = reference.parts if isinstance(reference, Template) else (reference,)
-        found |= {part.step: None for part in parts if isinstance(part, StepReference)}
+        found |= {
+            part.step: None for part in parts if isinstance(part, StepReference) and part.step
+        }
     return tuple(found)
 
 
@@ -139,8 +145,8 @@ class Interpolation:
         parts.append(text[end:])
         for part in parts:
             if not isinstance(part, StepReference | Scalar):
-                self._refuse(trail[-1], "a list, mapping or null cannot stand within a text")
-                return None
+                message = "a list, mapping or null cannot stand within a text"
+                return self._refuse(trail[-1], message)
         if any(isinstance(part, StepReference) for part in parts):
             texts = (part if isinstance(part, StepReference) else str(part) for part in parts)
             return Template(tuple(part for part in texts if part != ""))
@@ -155,20 +161,17 @@ class Interpolation:
         for index, followed in enumerate(trail):
             if followed[: len(target)] == target:
                 path = [*(dotted(place) for place in trail[index:]), name]
-                self._refuse(trail[-1], f"refers to itself: {' -> '.join(path)}")
-                return None
+                return self._refuse(trail[-1], f"refers to itself: {' -> '.join(path)}")
         absent = object()
         value = self._document.get(target, absent)
         if value is absent:
-            self._refuse(trail[-1], f"${{{name}}} names nothing{self._hint(target)}")
-            return None
+            return self._refuse(trail[-1], f"${{{name}}} names nothing{self._hint(target)}")
         return self._resolve(value, (*trail, target))
 
-    def _variable(self, name: str, place: Location) -> str | None:
+    def _variable(self, name: str, place: Location) -> str | StepReference:
         if name not in os.environ:
             message = f"${{env:{name}}}: the environment variable is not set"
-            self._refuse(place, f"{message}{nearest(name, os.environ)}")
-            return None
+            return self._refuse(place, f"{message}{nearest(name, os.environ)}")
         return os.environ[name]
 
     def _hint(self, target: Location) -> str:
@@ -182,7 +185,8 @@ class Interpolation:
                 return close or (f"; valid here: {', '.join(valid)}" if valid else "")
         return ""
 
-    def _refuse(self, place: Location, message: str) -> None:
+    def _refuse(self, place: Location, message: str) -> StepReference:
         problem = self._document.problem(place, message)
         if problem not in self.problems:
             self.problems.append(problem)
+        return UNRESOLVED
