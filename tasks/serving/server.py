@@ -42,6 +42,7 @@ START_LIMIT_S = 1800.0  # large models take minutes to load and to compile
 STALL_LIMIT_S = 180.0
 GRACE_S = 15.0
 POLL_S = 0.1
+SETTLE_S = 0.5  # from a broken connection to the exit of the server that broke it
 PROGRESS_CPU_S = 0.5  # CPU time that counts as progress; an idle server uses milliseconds a second
 NUM_LAST_LINES = 15
 
@@ -263,6 +264,13 @@ def _watched(server: Server) -> Iterator[None]:
     watcher.start()
     try:
         yield
+    except Exception:
+        with lock:
+            is_over = True
+        with contextlib.suppress(subprocess.TimeoutExpired):  # clients notice a death first
+            server.process.wait(SETTLE_S)
+            server.has_died = True
+        raise
     finally:
         with lock:
             is_over = True
