@@ -60,15 +60,15 @@ class Digests:
         known = self.known(path)
         if known is not None:
             return known
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
-        with open(fd, "rb") as file:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise ValueError(f"{path} is {what_it_is(before.st_mode)}, not a regular file")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):  # opening a pipe or a device would wait, or do something
+            raise ValueError(f"{path} is {what_it_is(mode)}, not a regular file")
+        with path.open("rb") as file:
+            before = Signature.of(os.fstat(file.fileno()))
             started_ns = self._clock_ns()
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            signature = Signature.of(os.fstat(fd))
-        if signature == Signature.of(before) and signature.is_settled(started_ns):
+            signature = Signature.of(os.fstat(file.fileno()))
+        if signature == before and signature.is_settled(started_ns):
             self._known[os.fspath(path)] = (signature, digest)
         return digest
 

@@ -57,6 +57,8 @@ def clear_abandoned(parent: Path) -> None:
         except FileNotFoundError:
             _remove_if_empty(folder)  # killed before it had its lock, or removed by another
             continue
+        except PermissionError:
+            continue  # another user's
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove_tree(folder)

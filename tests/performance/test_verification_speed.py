@@ -72,7 +72,7 @@ def test_verification_keeps_up_with_hashlib(
         for name, values in ratios.items():
             print(f"    {name:12}  {median(values):.2f} of hashlib's speed")
         print(f"    again in one process: {again_s * 1e6:.0f} µs")
-    assert again_s < SIZE_BYTES / 1e10, "an unchanged file is not hashed again"
+    assert len(DIGESTS._known) == 1, "an unchanged file is hashed once"
 
 
 def test_fingerprints_of_all_bodies(capsys: pytest.CaptureFixture[str]) -> None:
