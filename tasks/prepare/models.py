@@ -89,6 +89,9 @@ def convert_gguf(rule: ModelFromGguf, source: Path, folder: Path) -> None:
         raise ValueError(f"model.file must be one GGUF file; found {len(files)}: {names}")
     place = {"pretrained_model_name_or_path": files[0].parent, "gguf_file": files[0].name}
     tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
+    for role, index in special_tokens(files[0]).items():
+        setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(index))
+    tokenizer.clean_up_tokenization_spaces = False
     loaded = AutoModelForCausalLM.from_pretrained(
         **place, dtype=torch.float32, trust_remote_code=False
     )
@@ -103,6 +106,19 @@ def convert_gguf(rule: ModelFromGguf, source: Path, folder: Path) -> None:
     plain.generation_config = loaded.generation_config
     plain.to(getattr(torch, rule.dtype.value)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def special_tokens(file: Path) -> dict[str, int]:
+    """Ids of the bos, eos and pad tokens as the GGUF file states them.
+
+    transformers 5.17 takes the beginning of a text for its end when it reads a chat model.
+    """
+    from gguf import GGUFReader
+
+    fields = GGUFReader(file).fields
+    names = {"bos": "bos", "eos": "eos", "pad": "padding"}
+    keys = {role: f"tokenizer.ggml.{name}_token_id" for role, name in names.items()}
+    return {role: int(fields[key].contents()) for role, key in keys.items() if key in fields}
 
 
 def add_generation_config(folder: Path, tokenizer: Any) -> None:
