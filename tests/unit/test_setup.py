@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from infra import setup
-from infra.pins import Environment, State, serve_environment
-from infra.setup import Phase, SetUpFailed
+from infra.commands import Phase
+from infra.pins import Environment, State, labwright_home, serve_environment
+from infra.setup import SetUpFailed
 from infra.torch_build import is_cuda_build, source_arguments
+from tasks.settings import settings
 
 CHECKOUT = Path(setup.__file__).parents[1]
 CPU_INDEX = ("--index-url", "https://download.pytorch.org/whl/cpu")
@@ -185,6 +193,55 @@ def test_two_set_ups_at_once_share_one_environment(environment: Environment) -> 
     assert environment.state() is State.READY
 
 
+def test_set_up_waits_for_the_command_that_a_killed_set_up_left_behind(tmp_path: Path) -> None:
+    left_behind = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    holder = f"""
+from infra import setup
+from infra.pins import Environment
+from pathlib import Path
+with setup.turn(Path({str(tmp_path)!r})) as held:
+    environment = Environment("serve", Path({str(tmp_path)!r}), ())
+    command = setup.Phase("packages", ({sys.executable!r}, "-c", {left_behind!r}))
+    setup.run_phase(environment, command, held=(held,))
+"""
+    killed = subprocess.Popen([sys.executable, "-c", holder], cwd=CHECKOUT)
+    log = tmp_path / "setup.log"
+    pid = 0
+    try:
+        wait_until(lambda: log.exists() and log.read_text().rstrip()[-1:].isdigit())
+        pid = int(log.read_text().split()[-1])
+        killed.kill()
+        killed.wait()
+        assert not is_free(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: is_free(tmp_path))
+    finally:
+        killed.kill()
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no set-up has its turn below a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
 # -- which torch -----------------------------------------------------------------------------
 
 
@@ -299,3 +356,13 @@ def test_serve_folder_is_named_by_its_lock(tmp_path: Path) -> None:
     assert cpu.folder == tmp_path / "envs" / f"serve-{cpu.digest()}"
     assert cuda.folder.parent == cpu.folder.parent
     assert cuda.folder != cpu.folder
+
+
+@pytest.mark.parametrize("line", ["LABWRIGHT_HOME={}", 'LABWRIGHT_HOME = "{}"'])
+def test_set_up_and_labwright_agree_on_the_home_that_a_dotenv_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.delenv("LABWRIGHT_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("OTHER=1\n" + line.format(tmp_path / "mine") + "\n")
+    assert labwright_home() == tmp_path / "mine" == settings().home
