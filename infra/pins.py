@@ -112,7 +112,7 @@ def serve_environment(home: Path, has_gpu: bool) -> Environment:
 
 
 def labwright_home() -> Path:
-    """The folder where everything of a user lies: LABWRIGHT_HOME, also from `.env`, or the default."""
+    """The folder where everything of a user lies: LABWRIGHT_HOME, if need be from `.env`."""
     named = os.environ.get("LABWRIGHT_HOME") or _home_in_dotenv(Path(".env"))
     return (Path(named).expanduser() if named else Path.home() / ".labwright").absolute()
 
