@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,17 @@ from tasks.store.local import LocalStore
 from tests.fakes.crash_shim import CrashShim
 
 IDENTITY = "5" * 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where possible: hundreds of fsyncs, and no power is cut here."""
+    memory = Path("/dev/shm")  # noqa: S108
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="labwright-test-") as name:
+        yield Path(name)
 
 
 def write_outputs(folder: Path) -> None:
@@ -86,11 +98,12 @@ def look_and_complete(home: Path, outputs: Path, may_be_damaged: bool) -> None:
 
 @pytest.mark.parametrize("is_damaged_before", [False, True])
 def test_kill_at_every_operation_of_put_and_commit_leaves_old_or_new(
-    tmp_path: Path, is_damaged_before: bool
+    folder: Path, is_damaged_before: bool
 ) -> None:
     num_kills = 0
     for kill_at in range(1, 1000):
-        home, outputs = tmp_path / f"{kill_at}" / "home", tmp_path / f"{kill_at}" / "home" / "out"
+        home = folder / str(kill_at)
+        outputs = home / "out"
         outputs.mkdir(parents=True)
         if is_damaged_before:
             damage_everything(home, outputs)
@@ -119,9 +132,9 @@ def damage_everything(home: Path, outputs: Path) -> None:
         path.write_bytes(b"damaged")
 
 
-def test_power_cut_finds_no_record_whose_objects_are_not_on_the_disk(tmp_path: Path) -> None:
+def test_power_cut_finds_no_record_whose_objects_are_not_on_the_disk(folder: Path) -> None:
     """Replays the trace of a commit: what is named was synced, its name too, before the record."""
-    home, outputs = tmp_path / "home", tmp_path / "home" / "out"
+    home, outputs = folder, folder / "out"
 
     def keep_and_check() -> None:
         shim = CrashShim(home).install()
@@ -151,12 +164,12 @@ def test_power_cut_finds_no_record_whose_objects_are_not_on_the_disk(tmp_path: P
     assert in_child(keep_and_check) == 0
 
 
-def test_journal_killed_at_every_operation_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+def test_journal_killed_at_every_operation_keeps_what_it_acknowledged(folder: Path) -> None:
     num_kills = 0
     for kill_at in range(1, 200):
-        folder = tmp_path / str(kill_at)
-        folder.mkdir()
-        path, acknowledged = folder / "journals" / "journal.jsonl", folder / "acknowledged"
+        place = folder / str(kill_at)
+        place.mkdir()
+        path, acknowledged = place / "journals" / "journal.jsonl", place / "acknowledged"
 
         def append_and_die(path: Path = path, said: Path = acknowledged, n: int = kill_at) -> None:
             CrashShim(path.parent, kill_at=n).install()
