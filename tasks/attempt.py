@@ -18,31 +18,31 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tasks.artifacts import ArtifactKind
-from tasks.body import ARTIFACTS_FILE, ERROR_FILE, METRICS_FILE, RESULT_FILE
+from tasks.answer import failure_words, read_answer
+from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.body import METRICS_FILE, REQUEST_FILE
 from tasks.contents import artifacts_in, seeds_in
 from tasks.environments import core_python
-from tasks.errors import StepFailed, StepTimedOut
+from tasks.errors import StepFailed, StepTimedOut, StoreError
 from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
 from tasks.host import compute_turn, measure_turn
 from tasks.metrics import MetricsTail
-from tasks.observer import observers
+from tasks.observer import observers, warn
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
-from tasks.provenance import provenance
+from tasks.provenance import code_state, provenance
 from tasks.relay import Relay
+from tasks.scrubbing import Scrubber, own_secrets
 from tasks.settings import settings
 from tasks.spec import Placement, Result, Spec
 from tasks.store.base import Record, Store
-
-NUM_LAST_LINES = 5  # of stderr, quoted when a body ends without words of its own
 
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
 
@@ -74,15 +74,19 @@ class Attempt:
         staging = self.store.staging(self.key)
         try:
             return await self._run(staging, accept)
-        except StepFailed as failure:
-            failure.logs = self._keep_logs(staging)
+        except asyncio.CancelledError:
+            self._kept_logs(staging)
             raise
-        except SupervisorLost as error:
-            raise StepFailed(self.plan.step, str(error), self._keep_logs(staging)) from error
+        except StepFailed as failure:
+            failure.reason = self._scrubber.text(failure.reason)
+            failure.logs = self._kept_logs(staging)
+            raise
+        except (StoreError, SupervisorLost) as error:
+            raise StepFailed(self.plan.step, str(error), self._kept_logs(staging)) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             reason = f"{error.strerror or error}{where}"
-            raise StepFailed(self.plan.step, reason, self._keep_logs(staging)) from error
+            raise StepFailed(self.plan.step, reason, self._kept_logs(staging)) from error
 
     async def _run(self, staging: Path, accept: Accept) -> Record:
         inputs = await asyncio.to_thread(self._lay_out, staging)
@@ -94,16 +98,17 @@ class Attempt:
             if not gpus:
                 turn = measure_turn if self.plan.measures else compute_turn
                 held.append(await stack.enter_async_context(turn(settings().home)))
-            started, clock = datetime.now(UTC), time.monotonic()
+            started = datetime.now(UTC)
+            code = asyncio.get_running_loop().run_in_executor(None, code_state)
             outcome = await self._run_body(staging, self._environment(gpus), held)
         self._refuse_bad_end(staging, outcome)
-        circumstances = await asyncio.to_thread(
-            provenance,
+        circumstances = provenance(
+            code=await code,
             versions=self.plan.versions,
             started=started,
-            duration_s=time.monotonic() - clock,
+            duration_s=outcome.duration_s,
             peak_memory_bytes=outcome.peak_memory_bytes,
-            gpus=tuple(gpu.uuid for gpu in gpus),
+            gpus=gpus,
             seeds=dict(seeds_in(self.spec)),
         )
         return await asyncio.to_thread(self._commit, staging, inputs, accept, circumstances)
@@ -122,7 +127,7 @@ class Attempt:
             "inputs": {digest: str(path) for digest, path in inputs.items()},
             "checkpoints": str(staging / "checkpoints"),
         }
-        (staging / "request.json").write_text(json.dumps(request))
+        (staging / REQUEST_FILE).write_text(json.dumps(request))
         return inputs
 
     def _environment(self, gpus: tuple[ClaimedGpu, ...]) -> dict[str, str]:
@@ -139,23 +144,21 @@ class Attempt:
         self, staging: Path, environment: Mapping[str, str], held: Sequence[int]
     ) -> Outcome:
         """The body under its supervisor, which holds on to the leases until no process is left."""
-        out = staging / "out"
-        argv = (str(core_python()), "-P", "-m", self.plan.body, str(staging / "request.json"))
+        out, logs = staging / "out", staging / "logs"
+        argv = (str(core_python()), "-P", "-m", self.plan.body, str(staging / REQUEST_FILE))
+        memory_gib = self.placement.memory_gib
         command = Command(
             argv=(*argv, str(out)),
             cwd=out,
             environment=environment,
-            stdout=staging / "logs" / "stdout.txt",
-            stderr=staging / "logs" / "stderr.txt",
+            stdout=logs / "stdout.txt",
+            stderr=logs / "stderr.txt",
             timeout_s=self.placement.timeout_s,
+            memory_limit_bytes=int(memory_gib * 2**30) if memory_gib else None,
         )
-        relay = Relay(MetricsTail(out / METRICS_FILE))
-        ticking = asyncio.create_task(relay.tick())
-        try:
+        relay = Relay(MetricsTail(out / METRICS_FILE), self._scrubber)
+        async with relay.running():
             return await run(command, on_line=relay.line, pass_fds=held)
-        finally:
-            ticking.cancel()
-            await relay.flush()
 
     # -- after -------------------------------------------------------------------------
 
@@ -166,13 +169,18 @@ class Attempt:
             case ProcessEnd.TIMED_OUT:
                 raise StepTimedOut(step, f"ran past its deadline of {self.placement.timeout_s:g} s")
             case ProcessEnd.OUT_OF_MEMORY:
-                raise StepFailed(step, "was killed because the machine ran out of memory")
+                raise StepFailed(step, self._out_of_memory(outcome))
             case ProcessEnd.SIGNALED:
                 raise StepFailed(step, f"was killed by {signal_name(outcome.signal)}")
             case ProcessEnd.EXITED if outcome.exit_code != 0:
-                said = _own_words(staging / "out" / ERROR_FILE)
-                last = said or _last_lines(staging / "logs" / "stderr.txt")
-                raise StepFailed(step, last or f"exited with status {outcome.exit_code}")
+                said = failure_words(staging / "out", staging / "logs")
+                raise StepFailed(step, said or f"exited with status {outcome.exit_code}")
+
+    def _out_of_memory(self, outcome: Outcome) -> str:
+        limit_gib, peak_gib = self.placement.memory_gib, outcome.peak_memory_bytes / 2**30
+        if limit_gib is not None and peak_gib > limit_gib:
+            return f"was killed because it went over its memory limit of {limit_gib:g} GiB"
+        return f"was killed because the machine ran out of memory (it held {peak_gib:.2g} GiB)"
 
     def _commit(
         self,
@@ -182,90 +190,77 @@ class Attempt:
         circumstances: dict[str, Any],
     ) -> Record:
         """Check the answer, keep what it names, write the record, clear staging."""
-        out = staging / "out"
-        made = self._made_artifacts(out)
+        self._finish_logs(staging)
         try:
-            result = accept(
-                self.spec,
-                _read_json(out / RESULT_FILE),
-                lambda ref: made[ref.digest] if ref.digest in made else inputs[ref.digest],
-            )
-        except FileNotFoundError as error:
-            raise StepFailed(self.plan.step, "exited with 0 but left no result") from error
+            answer = read_answer(staging / "out")
+            found = {**inputs, **answer.files}
+            result = accept(self.spec, answer.result, lambda ref: found[ref.digest])
+            artifacts = artifacts_in(result)
+            unknown = [ref.name for ref in artifacts if ref.digest not in found]
         except ValueError as error:
             raise StepFailed(self.plan.step, f"its result is unusable: {error}") from error
-        artifacts = artifacts_in(result)
+        if unknown:
+            raise StepFailed(self.plan.step, f"its result names {unknown[0]}, which it left out")
         for ref in artifacts:
-            if ref.digest in inputs:
-                continue
-            if ref.digest not in made:
-                raise StepFailed(self.plan.step, f"its result names {ref.name}, which it left out")
-            kept = self.store.put(made[ref.digest], ref.kind, ref.name, move=True)
-            if kept.digest != ref.digest:
-                raise StepFailed(self.plan.step, f"{ref.name} changed while the step was ending")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(out / METRICS_FILE, staging / "logs" / METRICS_FILE)
-        self._copy_logs(staging)
+            if ref.digest not in inputs:
+                self._keep(ref, found[ref.digest])
         record = self.store.commit(
             Record(
                 step=self.plan.step,
                 identity=self.key,
-                spec=self.spec.model_dump(mode="json"),
+                spec=self._scrubber.value(self.spec.model_dump(mode="json")),
                 result=result.model_dump(mode="json"),
                 artifacts=artifacts,
                 logs=self.store.put(staging / "logs", ArtifactKind.LOG, self.plan.step),
                 provenance=circumstances,
             )
         )
-        shutil.rmtree(staging, ignore_errors=True)
+        self._copy_logs(staging)
+        self.store.clear_staging(self.key)
         return record
 
-    def _made_artifacts(self, out: Path) -> dict[str, Path]:
-        """Digest to path of what the body says it made; nothing outside of `out` is accepted."""
-        try:
-            listed = _read_json(out / ARTIFACTS_FILE)
-        except FileNotFoundError:
-            return {}
-        made = {digest: (out / path).resolve() for digest, path in listed.items()}
-        for path in made.values():
-            if not path.is_relative_to(out.resolve()):
-                raise StepFailed(self.plan.step, f"named a file outside of its folder: {path}")
-        return made
+    def _keep(self, ref: ArtifactRef, path: Path) -> None:
+        kept = self.store.put(path, ref.kind, ref.name, move=True)
+        if (kept.digest, kept.size_bytes, kept.is_folder) != (
+            ref.digest,
+            ref.size_bytes,
+            ref.is_folder,
+        ):
+            raise StepFailed(self.plan.step, f"{ref.name} is not what its result says it is")
 
-    def _keep_logs(self, staging: Path) -> Path:
-        """Copy the logs to whoever watches; returns where a person should look."""
+    # -- logs --------------------------------------------------------------------------
+
+    @cached_property
+    def _scrubber(self) -> Scrubber:
+        return Scrubber(own_secrets(self.placement.environment))
+
+    def _finish_logs(self, staging: Path) -> None:
+        """Gather the logs in one folder, and keep secrets out of them."""
+        logs = staging / "logs"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(staging / "out" / METRICS_FILE, logs / METRICS_FILE)
+        for log in logs.glob("*"):
+            self._scrubber.file(log)
+
+    def _kept_logs(self, staging: Path) -> Path:
+        """Where a person should look after a failure: the watcher's copy, or where they are."""
+        try:
+            self._finish_logs(staging)
+        except OSError:  # the disk that is full may be the reason that we are here
+            return staging / "logs"
         return self._copy_logs(staging) or staging / "logs"
 
     def _copy_logs(self, staging: Path) -> Path | None:
         copy = None
         for observer in observers():
-            if observer.log_folder is not None and (staging / "logs").is_dir():
-                copy = observer.log_folder
-                shutil.copytree(staging / "logs", copy, dirs_exist_ok=True)
+            if observer.log_folder is not None:
+                try:
+                    shutil.copytree(staging / "logs", observer.log_folder, dirs_exist_ok=True)
+                except (OSError, shutil.Error) as error:
+                    warn(f"the logs could not be copied to {observer.log_folder}: {error}")
+                else:
+                    copy = observer.log_folder
         return copy
-
-
-def _read_json(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{path.name} holds {constant}, which is not a number")
-
-    return json.loads(path.read_bytes(), parse_constant=refuse)
-
-
-def _own_words(path: Path) -> str | None:
-    """The message of the exception that ended the body."""
-    try:
-        return str(_read_json(path)["message"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _last_lines(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-NUM_LAST_LINES:])
 
 
 def signal_name(number: int | None) -> str:

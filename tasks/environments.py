@@ -70,6 +70,12 @@ def read_lock(environment: str) -> MappingProxyType[str, str]:
     return MappingProxyType({**locked, **vllm_cpu})
 
 
+@functools.cache
+def core_lock_digest() -> str:
+    """Names the set of all core versions, those that no step declares included."""
+    return pins.digest(pins.read_pins(pins.LOCKS / "core.txt"))
+
+
 def installed_version(package: str, environment: str = "core") -> str | None:
     """The version that is installed, without local part (`+cpu`); None where there is none."""
     if environment == "serve":

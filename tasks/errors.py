@@ -81,9 +81,12 @@ class StepFailed(LabwrightError):
     def __init__(self, step: str, reason: str, logs: Path | None = None):
         self.step = step
         self.reason = reason
-        self.logs = logs
-        where = f"\n  logs: {logs}" if logs else ""
-        super().__init__(f"step '{step}' failed: {reason}{where}")
+        self.logs = logs  # may become known later than the rest
+        super().__init__(step, reason, logs)
+
+    def __str__(self) -> str:
+        where = f"\n  logs: {self.logs}" if self.logs else ""
+        return f"step '{self.step}' failed: {self.reason}{where}"
 
 
 class StepTimedOut(StepFailed):

@@ -1,7 +1,7 @@
 """metrics.jsonl as its readers see it: the newest line for progress, all lines for curves.
 
-    for line in read_metrics(path):
-        line["step"], line["time_s"], line.get("loss")
+for line in read_metrics(path):
+    line["step"], line["time_s"], line.get("loss")
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line with a step; a number of steps that is none is left out."""
     try:
         parsed = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return parsed if isinstance(parsed, dict) else None
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("step"), int):
+        return None
+    num_steps = parsed.get("num_steps", 1)
+    if not isinstance(num_steps, int | float) or not num_steps > 0:
+        del parsed["num_steps"]
+    return parsed

@@ -8,45 +8,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.environments import core_lock_digest, installed_version
+from tasks.gpus import Gpu
+from tasks.scrubbing import Scrubber, own_secrets, scrub
+
 MAX_DIFF_CHARACTERS = 65_536
 GIT_TIMEOUT_S = 10.0
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|AUTH", re.I)
-URL_WITH_PASSWORD = re.compile(r"(\w+://[^/\s:@]+):[^@\s/]+@")
-MIN_SECRET_LENGTH = 6
-
-
-def scrub(value: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """Replace the values of secret-looking variables, and passwords in URLs, by `***`."""
-    environment = os.environ if environment is None else environment
-    secrets = [
-        text
-        for name, text in environment.items()
-        if SECRET_NAME.search(name) and len(text) >= MIN_SECRET_LENGTH
-    ]
-    return _scrub(value, sorted(secrets, key=len, reverse=True))
-
-
-def _scrub(value: Any, secrets: list[str]) -> Any:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "***")
-        return URL_WITH_PASSWORD.sub(r"\1:***@", value)
-    if isinstance(value, Mapping):
-        return {key: _scrub(item, secrets) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_scrub(item, secrets) for item in value]
-    return value
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -62,19 +40,23 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
-@functools.cache
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit and uncommitted diff of the checkout around a folder; None outside of one."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
-    diff = _git(folder, "diff", "HEAD") or ""
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "HEAD") or ""
     state: dict[str, Any] = {"commit": commit.strip(), "is_dirty": bool(diff)}
     if diff:
         state["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()
-        state["diff"] = diff[:MAX_DIFF_CHARACTERS]
+        state["diff"] = scrub(diff)[:MAX_DIFF_CHARACTERS]
         state["diff_is_cut"] = len(diff) > MAX_DIFF_CHARACTERS
     return state
+
+
+def code_state() -> dict[str, Any]:
+    """The code that is about to run: ours, and that of the folder where the user works."""
+    return {"labwright": git_state(Path(__file__).parent), "project": git_state(Path.cwd())}
 
 
 def _cpu_model() -> str:
@@ -100,27 +82,31 @@ def hardware() -> dict[str, Any]:
 
 def provenance(
     *,
+    code: Mapping[str, Any],
     versions: Mapping[str, str],
     started: datetime,
     duration_s: float,
     peak_memory_bytes: int | None,
-    gpus: tuple[str, ...] = (),
+    gpus: Sequence[Gpu] = (),
     seeds: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Everything about how a result came to be that is not its spec.
 
-    `gpus` are UUIDs; `seeds` repeats the spec's seeds, so that a reader need not look for them.
+    `code` is a `code_state()` from before; `seeds` repeats the spec's seeds, so that a reader need
+    not look for them.
     """
-    scrubbed: dict[str, Any] = scrub(
+    scrubber = Scrubber(own_secrets())
+    machine = hardware() | {"gpu_models": [gpu.name for gpu in gpus]}
+    scrubbed: dict[str, Any] = scrubber.value(
         {
-            "argv": sys.argv,
-            "labwright": git_state(Path(__file__).parent),
-            "project": git_state(Path.cwd()),
+            "argv": scrubber.command_line(sys.argv),
+            **code,
             "python": platform.python_version(),
-            "versions": dict(versions),
-            "hardware": hardware(),
+            "versions": {"labwright": installed_version("labwright"), **versions},
+            "core_lock": core_lock_digest(),
+            "hardware": machine | {"fingerprint": _fingerprint(machine)},
             "host": socket.gethostname(),
-            "gpus": list(gpus),
+            "gpus": [gpu.uuid for gpu in gpus],
             "seeds": dict(seeds or {}),
             "started": started.astimezone(UTC).isoformat(timespec="seconds"),
             "duration_s": round(duration_s, 3),
@@ -128,3 +114,8 @@ def provenance(
         }
     )
     return scrubbed
+
+
+def _fingerprint(machine: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that are equal for machines made of the same parts."""
+    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]

@@ -59,6 +59,9 @@ class Placement(Frozen):
     timeout_s: float | None = Field(
         default=None, gt=0, description="Deadline of the body in seconds; None is no deadline."
     )
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="Limit of the body's memory in GiB; None is no limit."
+    )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Extra environment variables of the body."
     )

@@ -138,6 +138,9 @@ class Step(Generic[S, R]):
         is_cached = record is not None
         if record is None:
             record, is_cached = await self._compute_once(store, key, resolved, placement)
+        elif store.has_staging(key):  # whoever computed it was killed before it could clear up
+            async with store.lease(key):
+                await asyncio.to_thread(store.clear_staging, key)
         return Computed(self.result(record), record, is_cached, time.monotonic() - started)
 
     async def _compute_once(
@@ -185,7 +188,7 @@ class Step(Generic[S, R]):
             record = store.read_record(self.name, key)
             if record is None:
                 return None, None
-            for ref in record.artifacts:
+            for ref in (*record.artifacts, *([record.logs] if record.logs else [])):
                 store.verify(ref)
             self.result(record)
         except Corrupted as damage:

@@ -13,7 +13,7 @@ from flows.cli.terminal import duration_words, stdout_console
 from flows.experiment import RunFolder, RunReport, all_runs, find_run, finish_abandoned
 from flows.experiment.lineage import ancestors
 from tasks.errors import Corrupted, StoreError
-from tasks.provenance import scrub
+from tasks.scrubbing import scrub
 from tasks.store import open_store
 
 

@@ -29,7 +29,7 @@ from flows.experiment.record import (
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.documents import Document, parse_yaml
 from tasks.errors import LabwrightError
-from tasks.provenance import scrub
+from tasks.scrubbing import scrub
 from tasks.spec import Result
 from tasks.store import Record, open_store
 

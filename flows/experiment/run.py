@@ -35,7 +35,8 @@ from flows.experiment.progress import RunState, Watcher
 from flows.experiment.record import RunReport, RunStatus, StepReport, StepState
 from flows.experiment.signals import cancelled_by_signals
 from tasks.errors import Corrupted, SpecError
-from tasks.provenance import git_state, scrub
+from tasks.provenance import git_state
+from tasks.scrubbing import Scrubber, own_secrets, scrub
 from tasks.settings import settings
 from tasks.spec import Spec
 from tasks.store import Record, open_store
@@ -152,7 +153,7 @@ def _begin(folder: RunFolder, experiment: Experiment) -> RunReport:
         steps=_waiting(experiment),
         provenance=scrub(
             {
-                "argv": sys.argv,
+                "argv": Scrubber(own_secrets()).command_line(sys.argv),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "labwright": _keep_code_state(folder, "labwright", Path(__file__).parent),

@@ -114,3 +114,11 @@ class Store(Protocol):
     def staging(self, identity: str) -> Path:
         """The folder below which the lease's holder works; on the same file system as objects."""
         ...
+
+    def has_staging(self, identity: str) -> bool:
+        """Whether somebody works in the identity's staging folder, or died there."""
+        ...
+
+    def clear_staging(self, identity: str) -> None:
+        """Remove the staging folder, checkpoints included; for the lease's holder, when done."""
+        ...

@@ -11,8 +11,10 @@ the next process to write clears.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -35,6 +37,7 @@ from tasks.store.layout import Layout
 from tasks.store.lease import acquire
 from tasks.store.objects import Objects
 from tasks.store.records import Records
+from tasks.store.scratch import scratch_path
 from tasks.store.views import Views
 
 
@@ -152,6 +155,19 @@ class LocalStore:
         with self._in_words("make a folder to work in", folder):
             make_folder(folder)
         return folder
+
+    def has_staging(self, identity: str) -> bool:
+        """Whether somebody works in the identity's staging folder, or died there."""
+        return self._layout.staging(identity).exists()
+
+    def clear_staging(self, identity: str) -> None:
+        """Remove the staging folder: gone at once, as it is renamed before it is emptied."""
+        folder = self._layout.staging(identity)
+        with self._in_words("clear the folder of a finished step", folder):
+            aside = scratch_path(self._layout.scratch)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _in_words(self, doing: str, path: Path) -> AbstractContextManager[None]:
         return in_words(doing, path, self.home)
