@@ -24,6 +24,8 @@ from infra.pins import labwright_home
 ROOT = Path(__file__).parents[1]
 MARK = "LABWRIGHT_TEST_SESSION"
 
+pytest_plugins = ("tests.fakes.tiny_model",)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported, as Prefect reads its settings then."""
