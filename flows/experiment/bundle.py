@@ -14,8 +14,10 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -31,6 +33,10 @@ CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_MEMBERS = 100_000
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+UNREADABLE = (  # what zipfile raises for bytes that are no zip, or not any more
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
+)
 STORED_SUFFIXES = {".safetensors", ".zip", ".png", ".gz", ".gguf"}  # compressing these is no gain
 
 
@@ -116,7 +122,7 @@ def unpack_bundle(path: Path, folder: Path, max_bytes: int | None = None) -> Bun
                 for entry in manifest.files:
                     _extract(archive, members[entry.path], entry, whole, path)
                 whole.replace(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise Corrupted(str(path), f"is not a readable zip: {error}") from error
     except OSError as error:
         raise StoreError(f"cannot unpack {path}: {error.strerror or error}") from error
@@ -157,6 +163,8 @@ def _members(
         if not _is_safe(info.filename):
             raise Corrupted(str(path), f"the name '{info.filename}' leads out of the folder")
         mode = info.external_attr >> 16
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Corrupted(str(path), f"'{info.filename}' is compressed in another way than ours")
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise Corrupted(str(path), f"'{info.filename}' is not a plain file")
     return {info.filename: info for info in archive.infolist()}

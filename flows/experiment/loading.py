@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class _Compiler:
 
     def experiment(self) -> Experiment:
         self._find_kinds()
-        interpolation = Interpolation(self._document, self._is_result)
+        interpolation = Interpolation(self._document, self._result_names)
         tree = interpolation.resolve()
         self._problems += interpolation.problems
         header = self._header(tree)
@@ -161,11 +161,11 @@ class _Compiler:
             else:
                 self._kinds[name] = step_of(fields["kind"])
 
-    def _is_result(self, target: Location) -> bool:
-        name, part = str(target[1]), target[2]
-        if name not in self._kinds:  # a step that is refused for its own sake is not blamed twice
-            return name in self._document.value["steps"]
-        return part in self._kinds[name].result_type.model_fields
+    def _result_names(self, name: str) -> Collection[str] | None:
+        if name in self._kinds:
+            return list(self._kinds[name].result_type.model_fields)
+        # A step that is refused for its own sake is not blamed for what refers to it.
+        return None if name in self._document.value["steps"] else ()
 
     def _header(self, tree: Mapping[str, Any]) -> Header | None:
         written = tree.get("experiment")

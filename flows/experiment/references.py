@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ from tasks.errors import Problem, nearest
 REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
 Scalar = str | int | float | bool
 
-Names = Callable[[Location], bool]
-"""Whether a location `("steps", name, field, …)` is a field of that step's result."""
+ResultNames = Callable[[str], Collection[str] | None]
+"""The fields of a step's result by the step's name; None where its kind is not known."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ def fill(tree: Any, results: Mapping[str, Any]) -> Any:
 class Interpolation:
     """Resolves what a file can know of itself; what steps will find out stays a reference."""
 
-    def __init__(self, document: Document, is_result: Names):
+    def __init__(self, document: Document, result_names: ResultNames):
         self.problems: list[Problem] = []
         self._document = document
-        self._is_result = is_result
+        self._result_names = result_names
 
     def resolve(self, location: Location = ()) -> Any:
         """The part of the document at `location` with its references resolved."""
@@ -156,7 +156,8 @@ class Interpolation:
         if name.startswith("env:"):
             return self._variable(name.removeprefix("env:"), trail[-1])
         target: Location = tuple(int(p) if p.isdecimal() else p for p in name.split("."))
-        if target[0] == "steps" and len(target) > 2 and self._is_result(target):
+        names = self._result_names(str(target[1])) if target[0] == "steps" and target[2:] else ()
+        if names is None or (target[2:] and target[2] in names):
             return StepReference(str(target[1]), target[2:])
         for index, followed in enumerate(trail):
             if followed[: len(target)] == target:
@@ -165,7 +166,7 @@ class Interpolation:
         absent = object()
         value = self._document.get(target, absent)
         if value is absent:
-            return self._refuse(trail[-1], f"${{{name}}} names nothing{self._hint(target)}")
+            return self._refuse(trail[-1], f"${{{name}}} names nothing{self._hint(target, names)}")
         return self._resolve(value, (*trail, target))
 
     def _variable(self, name: str, place: Location) -> str | StepReference:
@@ -174,13 +175,14 @@ class Interpolation:
             return self._refuse(place, f"{message}{nearest(name, os.environ)}")
         return os.environ[name]
 
-    def _hint(self, target: Location) -> str:
+    def _hint(self, target: Location, result_names: Collection[str]) -> str:
         """The nearest name beside the first part that does not exist."""
         for length in range(1, len(target) + 1):
             absent = object()
             if self._document.get(target[:length], absent) is absent:
                 beside = self._document.get(target[: length - 1])
-                valid = list(beside) if isinstance(beside, dict) else []
+                valid = list(result_names) if length > 2 else []
+                valid += list(beside) if isinstance(beside, dict) else []
                 close = nearest(str(target[length - 1]), valid)
                 return close or (f"; valid here: {', '.join(valid)}" if valid else "")
         return ""

@@ -135,7 +135,8 @@ def _is_intact(experiment: Experiment, found: Plan) -> bool:
 def _begin(folder: RunFolder, experiment: Experiment) -> RunReport:
     """Keep the file as it is now, and find the run that this one follows."""
     file = str(experiment.path)
-    resolved = scrub(experiment.resolved)
+    scrubber = Scrubber(own_secrets())
+    resolved = scrubber.value(experiment.resolved)
     folder.spec.mkdir()
     (folder.spec / SOURCE).write_text(experiment.document.text, encoding="utf-8")
     (folder.spec / RESOLVED).write_text(json.dumps(resolved, indent=1), encoding="utf-8")
@@ -145,8 +146,8 @@ def _begin(folder: RunFolder, experiment: Experiment) -> RunReport:
         id=folder.id,
         name=experiment.header.name,
         file=file,
-        overrides=experiment.overrides,
-        header=scrub(experiment.header.model_dump(mode="json")),
+        overrides=tuple(scrubber.command_line(experiment.overrides)),
+        header=scrubber.value(experiment.header.model_dump(mode="json")),
         started=datetime.now(UTC),
         parent=parent.id if parent else None,
         modifications=modifications(before, resolved) if before is not None else (),

@@ -81,7 +81,7 @@ def expand(document: Document) -> Document:
     tree = dict(document.value)
     moves: dict[Location, Location] = {}
     problems: list[Problem] = []
-    steps = tree.get("steps") or {}
+    steps = {} if tree.get("steps") is None else tree["steps"]
     if not isinstance(steps, dict):
         raise SpecError([document.problem(("steps",), "must be a mapping of names to steps")])
     steps = dict(steps)

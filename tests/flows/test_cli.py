@@ -1,0 +1,201 @@
+"""The `labwright` command as people type it: real processes, exit statuses, stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli.errors import explain
+from flows.cli.fields import field_rows
+from flows.cli.terminal import progress_words
+from tasks.registry import STEPS, step_of
+from tasks.spec import Placement
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "command.yaml"
+HEAVY = {"torch", "transformers", "llmcompressor", "lm_eval", "guidellm", "datasets", "matplotlib"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def ran(home: Path, prefect_server: str) -> subprocess.CompletedProcess[str]:
+    """The example, run once through Prefect."""
+    return labwright(home, "run", str(EXAMPLE), PREFECT_API_URL=prefect_server)
+
+
+def labwright(
+    home: Path, *arguments: str, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "flows", *arguments],
+        env={**environment, "LABWRIGHT_HOME": str(home), "PREFECT_HOME": str(home), **variables},
+        cwd=cwd or home,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_the_example_runs_through_prefect(ran: subprocess.CompletedProcess[str]):
+    assert ran.returncode == 0, ran.stderr
+    assert "done  command" in ran.stdout
+    assert "delivered  comparison (threshold)" in ran.stdout
+    assert "labwright show" in ran.stdout
+    assert "compare: done" in ran.stderr
+
+
+def test_a_warm_rerun_prints_one_object_and_starts_no_server(
+    ran: subprocess.CompletedProcess[str], home: Path
+):
+    again = labwright(home, "run", str(EXAMPLE), "--json")
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert list(found)[:3] == ["id", "status", "steps"]
+    assert {step["state"] for step in found["steps"].values()} == {"cached"}
+    assert {item["state"] for item in found["deliverables"].values()} == {"delivered"}
+    assert not (home / "server.json").exists()
+
+
+def test_a_dry_run_says_what_is_cached_and_runs_nothing(
+    ran: subprocess.CompletedProcess[str], home: Path
+):
+    before = sorted((home / "runs").iterdir())
+    change = "steps.by_letter.config.pattern='[^a-z]+'"
+    done = labwright(home, "run", str(EXAMPLE), "--dry-run", "--json", "--set", change)
+    states = {name: step["state"] for name, step in json.loads(done.stdout)["steps"].items()}
+    assert states == {"by_space": "cached", "by_letter": "will run", "compare": "depends"}
+    assert "by_space" in labwright(home, "run", str(EXAMPLE), "--dry-run").stdout
+    assert sorted((home / "runs").iterdir()) == before
+
+
+def test_show_and_list_tell_of_a_run(ran: subprocess.CompletedProcess[str], home: Path):
+    listed = json.loads(labwright(home, "list", "--json").stdout)
+    first = listed[-1]["id"]
+    shown = labwright(home, "show", first)
+    assert shown.returncode == 0
+    for words in ("by_letter", "hypothesis", "hardware", "bundle", first):
+        assert words in shown.stdout
+    document = json.loads(labwright(home, "show", first, "--json").stdout)
+    assert document["provenance"]["steps"]["compare"]["hardware"]["num_cpus"]
+    bundle = document["bundle"]
+    unpacked = labwright(home, "unpack", bundle, "--to", str(home / "unpacked"))
+    assert "verified files" in unpacked.stdout
+    assert (home / "unpacked" / "deliverables" / "counts" / "counts.json").exists()
+
+
+def test_lineage_shows_what_was_changed(ran: subprocess.CompletedProcess[str], home: Path):
+    assert labwright(home, "run", str(EXAMPLE)).returncode == 0
+    change = "deliverables.1.value=0.0"
+    unmet = labwright(home, "run", str(EXAMPLE), "--set", change)
+    assert unmet.returncode == 1
+    assert "partial_success" in unmet.stdout
+    lineage = labwright(home, "show", "latest", "--lineage").stdout
+    assert "deliverables.1.value: 0.2 -> 0.0" in lineage
+
+
+def test_a_wrong_file_ends_with_2_and_one_line_a_problem(home: Path, tmp_path: Path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("steps:\n  a: {kind: comand}\n  b: {kind: command}\n")
+    for arguments in (["validate", str(path)], ["run", str(path)], ["run", "--dry-run", str(path)]):
+        done = labwright(home, *arguments)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        first, second = done.stderr.splitlines()
+        assert first.startswith(f"error: {path}:2:7: steps.a.kind: ")
+        assert second.startswith(f"error: {path}:3:3: steps.b.script: is required")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "absent.yaml"], "No such file"),
+        (["show", "ZZZ"], "labwright"),
+        (["step", "comand"], "did you mean 'command'?"),
+        (["step", "command", "--set", "scrpt=echo"], "did you mean 'script'?"),
+        (["standards", "show", "nothing"], "there is no standard named 'nothing'"),
+        (["runn", "x"], "No such command"),
+        (["run"], "Missing argument"),
+    ],
+)
+def test_bad_input_ends_with_2_and_without_a_traceback(
+    home: Path, arguments: list[str], words: str
+):
+    done = labwright(home, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_step_runs_by_itself_and_the_second_time_it_is_cached(home: Path, tmp_path: Path):
+    (tmp_path / "hi.py").write_text("open('hi.txt', 'w').write('hi')")
+    arguments = ["step", "command", "--set", "script=python hi.py", "--set", "inputs={}", "--json"]
+    first = json.loads(labwright(home, *arguments, cwd=tmp_path).stdout)
+    second = json.loads(labwright(home, *arguments, cwd=tmp_path).stdout)
+    assert (first["state"], second["state"]) == ("done", "cached")
+    assert (Path(first["artifacts"]["outputs"]) / "hi.txt").read_text() == "hi"
+
+
+def test_a_failing_step_ends_with_1_and_says_where_its_logs_are(home: Path):
+    script = "script=[python, -c, 'raise SystemExit(4)']"
+    done = labwright(home, "step", "command", "--set", script, "--set", "inputs={}")
+    assert done.returncode == 1
+    last = done.stderr[done.stderr.rindex("error: ") :]
+    assert "script exited with 4" in last
+    assert "logs" in last
+
+
+def test_nothing_heavy_is_imported_by_validating(home: Path):
+    code = (
+        "import sys\n"
+        "from flows.experiment import load_experiment\n"
+        "import flows.cli.app, flows.cli.run, flows.cli.show, flows.cli.step\n"
+        "from pathlib import Path\n"
+        f"load_experiment(Path({str(EXAMPLE)!r}))\n"
+        "print(' '.join(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not (HEAVY | {"prefect"}) & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("kind", sorted(STEPS))
+def test_every_field_of_every_step_has_a_type_and_a_description(kind: str):
+    rows = list(field_rows(step_of(kind).spec_type))
+    assert rows
+    for row in rows:
+        assert row.type, row
+        assert row.description, row
+
+
+def test_a_bug_is_one_line_and_a_traceback_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    assert explain(KeyError("surprise")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "KeyError" in line
+    (crash,) = (tmp_path / "logs").glob("crash-*.txt")
+    assert str(crash) in line
+    assert "surprise" in crash.read_text()
+
+
+def test_progress_is_said_in_a_few_words():
+    metrics = {"step": 42, "num_steps": 300, "time_s": 3.0, "loss": 5.28123, "lr": 1e-3}
+    assert progress_words(metrics) == "42 of 300, loss 5.281, lr 0.001"
+    assert progress_words({"step": 1, "phase": "load"}) == "load"
+
+
+def test_defaults_and_bounds_are_spelled_as_yaml_would():
+    rows = {row.name: row for row in field_rows(Placement)}
+    assert rows["gpus"].type == "whole number, at least 0"
+    assert rows["gpus"].default == "0"
+    assert rows["timeout_s"].default == "null"
