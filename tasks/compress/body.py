@@ -28,20 +28,28 @@ PHASES = ("import", "load", "compress", "save", "verify")
 
 
 class Progress:
-    """Steps of a compression: one a phase, one a module that a modifier works on."""
+    """Steps of a compression: one a phase, one a module that a modifier reports."""
 
     def __init__(self, context: BodyContext, num_modules: int):
         self._context = context
         self._num_steps = len(PHASES) + num_modules
-        self._done = 0
+        self._num_done = 0
+        self._phase = PHASES[0]
 
     def phase(self, name: str) -> None:
-        """Say that a phase begins."""
-        self.advance(PHASES.index(name) and 1, phase=name)
+        """Say that a phase begins, and so that the one before it has ended."""
+        num_ended = PHASES.index(name) - PHASES.index(self._phase)
+        self._phase = name
+        self.advance(num_ended)
 
-    def advance(self, num_steps: int = 1, phase: str = "compress") -> None:
-        self._done = min(self._done + num_steps, self._num_steps)
-        self._context.metrics(self._done, num_steps=self._num_steps, phase=phase)
+    def advance(self, num_steps: int) -> None:
+        """Some more steps are done; never beyond the end, as two modifiers may share modules."""
+        self._num_done = min(self._num_done + num_steps, self._num_steps)
+        self._context.metrics(self._num_done, num_steps=self._num_steps, phase=self._phase)
+
+    def finish(self) -> None:
+        """All is done, also what no modifier reported."""
+        self.advance(self._num_steps)
 
 
 def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
@@ -103,6 +111,7 @@ def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
         if modifier.kind.role is Role.PRUNE:
             zero_fraction = verify.check_zeros(compressed, modifier, layout)
 
+    progress.finish()
     return CompressResult(
         model=context.artifact(ArtifactKind.MODEL, folder, _name(spec, recipe)),
         recipe=context.artifact(ArtifactKind.RECIPE, recipe_file),
