@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from tasks.analyze import AnalyzeResult, AnalyzeSpec, Variant, analyze
+from tasks.analyze import AnalyzeResult, AnalyzeSpec, Evaluation, Variant, analyze
 from tasks.artifacts import Input
 from tasks.benchmark import BenchmarkSpec
 from tasks.benchmark import benchmark as measure
@@ -79,7 +79,8 @@ class Meter:
         update = {"model": model}
         evaluation = self.evaluation.model_copy(update=update)
         evaluated = await evaluate(evaluation, self.placement, wait_for=wait_for)
-        variant = Variant(scores=evaluated.scores, samples=evaluated.samples)
+        found = Evaluation(scores=evaluated.scores, samples=evaluated.samples)
+        variant = Variant(evaluations=(found,))
         if self.benchmark is None:
             return variant
         benchmark = self.benchmark.model_copy(update=update)

@@ -1,6 +1,6 @@
 """The analyze step: variants against a baseline, as numbers with intervals and as a page."""
 
-from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, Variant
+from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, Evaluation, Variant
 from tasks.step import research_step
 
 analyze = research_step(
@@ -11,4 +11,4 @@ analyze = research_step(
     packages=("numpy", "scipy", "matplotlib"),
 )
 
-__all__ = ["AnalyzeResult", "AnalyzeSpec", "Variant", "analyze"]
+__all__ = ["AnalyzeResult", "AnalyzeSpec", "Evaluation", "Variant", "analyze"]

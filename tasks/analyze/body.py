@@ -6,7 +6,7 @@ import json
 
 from tasks.analyze import plots
 from tasks.analyze.report import render_report
-from tasks.analyze.rows import Samples, compare_variants, pareto_front, read_samples
+from tasks.analyze.rows import compare_variants, pareto_front, read_samples
 from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, VariantRow
 from tasks.artifacts import ArtifactKind
 from tasks.body import BodyContext, run_body
@@ -17,11 +17,14 @@ MEBIBYTE = 1 << 20
 
 def main(spec: AnalyzeSpec, context: BodyContext) -> AnalyzeResult:
     """Compare the variants, write table.json and the report."""
-    samples: dict[str, Samples] = {}
-    for name, variant in spec.variants.items():
-        if variant.samples is not None:
-            lines = context.path(variant.samples).read_text(encoding="utf-8").splitlines()
-            samples[name] = read_samples(json.loads(line) for line in lines)
+    samples = {
+        name: read_samples(
+            json.loads(line)
+            for evaluation in variant.evaluations
+            for line in context.path(evaluation.samples).read_text(encoding="utf-8").splitlines()
+        )
+        for name, variant in spec.variants.items()
+    }
     rows = compare_variants(spec.baseline, spec.variants, samples, spec.confidence)
     primary = _primary(spec, rows)
     quality = _quality(rows, spec.baseline, primary)

@@ -135,7 +135,6 @@ def compare_variants(
     rows = []
     for name in sorted(variants, key=lambda name: (name != baseline, list(variants).index(name))):
         variant = variants[name]
-        compared = name != baseline and baseline in samples and name in samples
         sizes = (variant.model_size_bytes, base.model_size_bytes)
         rows.append(
             VariantRow(
@@ -143,9 +142,9 @@ def compare_variants(
                 scores=variant.scores,
                 model_size_bytes=variant.model_size_bytes,
                 size_fraction=sizes[0] / sizes[1] if sizes[0] and sizes[1] else None,
-                recoveries=recoveries(directions, samples[baseline], samples[name], confidence)
-                if compared
-                else (),
+                recoveries=()
+                if name == baseline
+                else recoveries(directions, samples[baseline], samples[name], confidence),
                 serving=summarise_serving(variant.load_points),
             )
         )

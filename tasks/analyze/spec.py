@@ -2,7 +2,7 @@
 
 AnalyzeSpec(
     baseline="baseline",
-    variants={"baseline": Variant(samples=…, scores=…), "w8a8": Variant(…)},
+    variants={"baseline": Variant(evaluations=(…,)), "w8a8": Variant(…)},
 )
 """
 
@@ -20,13 +20,24 @@ from tasks.evaluate.spec import Score
 from tasks.spec import Frozen, Result, Spec
 
 
+class Evaluation(Frozen):
+    """What one evaluate step found out about a model."""
+
+    scores: tuple[Score, ...] = Field(description="`scores` of the step.")
+    samples: Input = Field(description="`samples` of the step.")
+
+
 class Variant(Frozen):
     """What was measured of one model; leave out what was not."""
 
-    scores: tuple[Score, ...] = Field(default=(), description="`scores` of its evaluation.")
-    samples: Input | None = Field(default=None, description="`samples` of its evaluation.")
+    evaluations: tuple[Evaluation, ...] = Field(default=(), description="One an evaluate step.")
     model_size_bytes: int | None = Field(default=None, gt=0, description="Size of its weights.")
     load_points: tuple[LoadPoint, ...] = Field(default=(), description="`points` of its benchmark.")
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores of all its evaluations."""
+        return tuple(score for evaluation in self.evaluations for score in evaluation.scores)
 
 
 class AnalyzeSpec(Spec):

@@ -18,7 +18,7 @@ from tasks.analyze.rows import (
     read_samples,
     summarise_serving,
 )
-from tasks.analyze.spec import AnalyzeSpec, Variant
+from tasks.analyze.spec import AnalyzeSpec, Evaluation, Variant
 from tasks.analyze.table import comparison_table
 from tasks.artifacts import ArtifactKind, ArtifactRef, describe
 from tasks.benchmark.spec import LoadPoint, Percentiles
@@ -80,9 +80,14 @@ def test_an_analysis_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> No
     points = (load_point("synchronous", 0, 20.0, 50.0), load_point("concurrent 4", 0, 60.0, 70.0))
     variants = {
         "base": Variant(
-            scores=(bits(2.2),), samples=refs["base"], model_size_bytes=4 << 20, load_points=points
+            evaluations=(Evaluation(scores=(bits(2.2),), samples=refs["base"]),),
+            model_size_bytes=4 << 20,
+            load_points=points,
         ),
-        "w4": Variant(scores=(bits(2.29),), samples=refs["w4"], model_size_bytes=1 << 20),
+        "w4": Variant(
+            evaluations=(Evaluation(scores=(bits(2.29),), samples=refs["w4"]),),
+            model_size_bytes=1 << 20,
+        ),
     }
     spec = AnalyzeSpec(title="A <b>title</b>", baseline="base", variants=variants)
     inputs = {ref.digest: str(tmp_path / f"{name}.jsonl") for name, ref in refs.items()}
@@ -119,7 +124,9 @@ def test_an_item_that_stands_twice_is_refused() -> None:
 
 
 def test_what_was_not_measured_is_an_empty_cell_and_never_a_zero() -> None:
-    rows = compare_variants("base", {"base": Variant(), "other": Variant()}, {}, 0.95)
+    rows = compare_variants(
+        "base", {"base": Variant(), "other": Variant()}, {"base": {}, "other": {}}, 0.95
+    )
     assert rows[1].size_fraction is None
     assert rows[1].serving is None
     assert comparison_table(rows) == (["model", "size"], [["base", ""], ["other", ""]])
