@@ -44,6 +44,8 @@ from tasks.settings import settings
 from tasks.spec import Placement, Result, Spec
 from tasks.store.base import Record, Store
 
+FULL_DISK_BYTES = 1 << 20
+
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
 
 
@@ -154,6 +156,7 @@ class Attempt:
             stdout=logs / "stdout.txt",
             stderr=logs / "stderr.txt",
             timeout_s=self.placement.timeout_s,
+            grace_s=self.placement.grace_s,
             memory_limit_bytes=int(memory_gib * 2**30) if memory_gib else None,
         )
         relay = Relay(MetricsTail(out / METRICS_FILE), self._scrubber)
@@ -174,13 +177,20 @@ class Attempt:
                 raise StepFailed(step, f"was killed by {signal_name(outcome.signal)}")
             case ProcessEnd.EXITED if outcome.exit_code != 0:
                 said = failure_words(staging / "out", staging / "logs")
-                raise StepFailed(step, said or f"exited with status {outcome.exit_code}")
+                raise StepFailed(step, said or self._in_silence(staging, outcome))
 
     def _out_of_memory(self, outcome: Outcome) -> str:
         limit_gib, peak_gib = self.placement.memory_gib, outcome.peak_memory_bytes / 2**30
         if limit_gib is not None and peak_gib > limit_gib:
             return f"was killed because it went over its memory limit of {limit_gib:g} GiB"
         return f"was killed because the machine ran out of memory (it held {peak_gib:.2g} GiB)"
+
+    @staticmethod
+    def _in_silence(staging: Path, outcome: Outcome) -> str:
+        """A body that had no room for its last words did not choose to be silent."""
+        is_full = shutil.disk_usage(staging).free < FULL_DISK_BYTES
+        why = f"; No space left on device: the disk of {staging} is full" if is_full else ""
+        return f"exited with status {outcome.exit_code}{why}"
 
     def _commit(
         self,

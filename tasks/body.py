@@ -16,6 +16,7 @@ raises leaves its words in `error.json`, and its traceback in the log.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -60,6 +61,9 @@ class BodyContext:
 
     def metrics(self, step: int, **values: float | int | str | None) -> None:
         """Append one line to metrics.jsonl; `num_steps=` makes it a progress report."""
+        for name, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} became {value} at step {step}")
         line = {"step": step, "time_s": round(time.monotonic() - self._started, 4), **values}
         self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
 

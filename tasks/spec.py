@@ -59,6 +59,9 @@ class Placement(Frozen):
     timeout_s: float | None = Field(
         default=None, gt=0, description="Deadline of the body in seconds; None is no deadline."
     )
+    grace_s: float = Field(
+        default=5.0, ge=0, description="Seconds between asking a body to end and killing it."
+    )
     memory_gib: float | None = Field(
         default=None, gt=0, description="Limit of the body's memory in GiB; None is no limit."
     )
