@@ -55,6 +55,7 @@ def compress(
     torch.set_num_threads(1)  # a tiny model gains nothing from threads that spin beside others
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the body does, and undone
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         yield run
     torch.set_num_threads(num_threads)
 
