@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.artifacts import ArtifactKind
 from tasks.benchmark.hardware import found_class
-from tasks.benchmark.load import derived_seed, prepare, run_load
+from tasks.benchmark.load import derived_seed, load_generator, prepare, run_load
 from tasks.benchmark.points import load_point
 from tasks.benchmark.spec import BenchmarkResult, BenchmarkSpec, Concurrent, LoadPoint, Profile
 from tasks.body import BodyContext, run_body
@@ -35,9 +35,12 @@ def main(spec: BenchmarkSpec, context: BodyContext) -> BenchmarkResult:
     refuse_too_long(spec, model)
     log, reports = context.out / "vllm.log", context.out / "guidellm"
     reports.mkdir()
-    with vllm_server(
-        model, spec.server, log, meanwhile=lambda: prepare(context.out / "huggingface")
-    ) as server:
+    with (
+        load_generator(),
+        vllm_server(
+            model, spec.server, log, meanwhile=lambda: prepare(context.out / "huggingface")
+        ) as server,
+    ):
         points = list(measure(spec, context, server, model, reports))
     return BenchmarkResult(
         points=tuple(points),

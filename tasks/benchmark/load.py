@@ -4,17 +4,20 @@ guidellm starts fresh worker processes for every load. Forked from a server that
 they are there in a second. `prepare` is that import; it takes seconds and can run while the model
 server starts.
 
-    prepare(scratch)
-    benchmarks = run_load(server, tokenizer, workload, Concurrent(streams=4), ...)
+    with load_generator():
+        prepare(scratch)
+        benchmarks = run_load(spec, server, tokenizer, Concurrent(streams=4), ...)
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
-from multiprocessing import forkserver, set_forkserver_preload
+from collections.abc import Iterator
+from multiprocessing import active_children, forkserver, set_forkserver_preload
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +39,24 @@ MAX_WORKERS = 8
 START_DELAY_S = 0.2  # workers are up by then: they have passed a barrier
 
 
+@contextlib.contextmanager
+def load_generator() -> Iterator[None]:
+    """Ends what an interrupted load leaves, and the process that workers are forked from.
+
+    In this order: that process ends when the last copy of a pipe is closed, and guidellm's data
+    loader, a plain fork of this process, holds one.
+    """
+    try:
+        yield
+    finally:
+        for process in active_children():
+            process.kill()
+            process.join()
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public way
+
+
 def prepare(scratch: Path) -> None:
-    """Import guidellm here and in the process that its workers are forked from.
+    """Import guidellm here, and what its workers need in the process that they are forked from.
 
     Its settings are variables: those of the user's are removed, as they would change what is
     measured without a word in the spec.
@@ -55,7 +74,7 @@ def prepare(scratch: Path) -> None:
         GUIDELLM__SCHEDULER_START_DELAY_NON_DISTRIBUTED=str(START_DELAY_S),
         GUIDELLM__LOGGING__CONSOLE_LOG_LEVEL="WARNING",
     )
-    set_forkserver_preload(["guidellm.benchmark"])
+    set_forkserver_preload(["guidellm.scheduler", "guidellm.backends.openai.http"])
     forkserver.ensure_running()
     import guidellm.benchmark  # noqa: F401
 

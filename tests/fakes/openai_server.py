@@ -35,7 +35,6 @@ class FakeOpenAI:
         token_s: float = 0.0005,
         api_key: str | None = None,
         fail: Callable[[int], int | None] = never,  # index of a request -> HTTP status, or None
-        stream: bool = True,  # False: answer in one piece even when asked to stream
         port: int = 0,
     ):
         self.model = model
@@ -44,7 +43,6 @@ class FakeOpenAI:
         self.token_s = token_s
         self.api_key = api_key
         self.fail = fail
-        self.stream = stream
         self.requests: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -134,7 +132,7 @@ def _handler(server: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
                 "completion_tokens": len(tokens),
                 "total_tokens": _num_prompt_tokens(body) + len(tokens),
             }
-            if body.get("stream") and server.stream:
+            if body.get("stream"):
                 return self.stream_tokens(index, tokens, usage)
             time.sleep(server.first_token_s + server.token_s * (len(tokens) - 1))
             choice = self.choice(" ".join(tokens), "stop", "message")

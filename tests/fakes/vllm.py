@@ -3,21 +3,18 @@
     python tests/fakes/vllm.py serve MODEL --host=127.0.0.1 --port=8000 --served-model-name=m
 
 The variable FAKE_VLLM names the behaviour (see BEHAVIOURS); FAKE_VLLM_PIDS a file that gets the ids
-of the processes it starts, itself included.
+of the processes it starts, itself included. `install` makes it the serve environment of a home.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from openai_server import FakeOpenAI
 
 BEHAVIOURS = (
     "healthy",
@@ -26,6 +23,7 @@ BEHAVIOURS = (
     "is silent",  # up, idle, never answers
     "keeps logging",  # makes progress, never answers
     "dies while serving",  # after 3 generation requests
+    "fails every fifth",  # request, with status 500
     "ignores SIGTERM",
     "spawns children",  # one in its group, one in a session of its own; both ignore SIGTERM
 )
@@ -38,7 +36,24 @@ def note(pid: int) -> None:
             file.write(f"{pid}\n")
 
 
+def install(home: Path) -> None:
+    """Make this the `vllm` of the serve environment in a LABWRIGHT_HOME."""
+    from infra import pins
+
+    environment = pins.serve_environment(home, pins.has_nvidia_gpu())
+    programs = environment.folder / "bin"
+    programs.mkdir(parents=True)
+    environment.python.symlink_to(sys.executable)
+    vllm = programs / "vllm"
+    vllm.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n')
+    vllm.chmod(0o755)
+    environment.write_stamp()
+
+
 def main() -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from openai_server import FakeOpenAI
+
     behaviour = os.environ.get("FAKE_VLLM", "healthy")
     assert behaviour in BEHAVIOURS, behaviour
     options = dict(a.removeprefix("--").partition("=")[::2] for a in sys.argv[3:])
@@ -65,6 +80,7 @@ def main() -> None:
         api_key=os.environ["VLLM_API_KEY"],
         port=int(options["port"]),
         first_token_s=0.005,
+        fail=lambda index: 500 if behaviour == "fails every fifth" and index % 5 == 4 else None,
     )
     with server:
         while behaviour != "dies while serving" or len(server.requests) < 3:
@@ -74,5 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    threading.stack_size(256 * 1024)
     main()
