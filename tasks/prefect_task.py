@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 from prefect import Task, get_run_logger
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from tasks.step import Computed, Step
 
 SHOW_TIMEOUT_S = 5.0
+SILENCE_S = 60.0  # for which Prefect is not asked again after it did not answer
 PROGRESS_INTERVAL_S = 2.0
+LINES_PER_S, LINES_AT_ONCE = 20.0, 1000.0  # a progress bar must not fill Prefect's database
 
 
 def prefect_task(step: Step[Any, Any]) -> Task[[Spec, Placement], Any]:
@@ -42,8 +46,11 @@ def prefect_task(step: Step[Any, Any]) -> Task[[Spec, Placement], Any]:
 
     async def run(spec: Spec, placement: Placement) -> Any:
         view = PrefectView(step.name)
-        with observing(view):
-            computed: Computed[Result] = await step.compute(spec, placement)
+        try:
+            with observing(view):
+                computed: Computed[Result] = await step.compute(spec, placement)
+        finally:
+            view.tell_left_out()
         if computed.is_cached:
             message = f"{step.name} {computed.record.identity[:12]} was computed before"
             return Completed(name="Cached", message=message, data=computed.result)
@@ -57,7 +64,6 @@ def prefect_task(step: Step[Any, Any]) -> Task[[Spec, Placement], Any]:
         persist_result=False,
         cache_policy=NO_CACHE,
         retries=0,
-        # The spec may hold local paths and lists of artifacts: shown by the record, not by Prefect.
         log_prints=False,
     )
 
@@ -79,15 +85,23 @@ class PrefectView(Observer):
     def __init__(self, step: str):
         self._step = step
         self._logger = get_run_logger()
-        self._progress_id: Any = None
+        self._lines = LineBudget(LINES_PER_S, LINES_AT_ONCE)
+        self._progress_id: UUID | None = None
         self._progress_shown = 0.0
-        self._api_failed = False
+        self._silent_until = 0.0
 
     def started(self, step: str, identity: str) -> None:
         self._logger.info("%s %s: computing", step, identity[:12])
 
     def output(self, stream: str, line: str) -> None:  # noqa: ARG002
-        self._logger.info("%s", line)
+        if self._lines.take():
+            self.tell_left_out()
+            self._logger.info("%s", line)
+
+    def tell_left_out(self) -> None:
+        """Say how many lines were not shown since the last one that was."""
+        if num := self._lines.forget_left_out():
+            self._logger.info("[%d lines are not shown here; the step's log has them]", num)
 
     def warned(self, message: str) -> None:
         self._logger.warning("%s", message)
@@ -97,20 +111,32 @@ class PrefectView(Observer):
         if not total or time.monotonic() - self._progress_shown < PROGRESS_INTERVAL_S:
             return
         self._progress_shown = time.monotonic()
-        percent = min(100.0, 100.0 * metrics["step"] / total)
-        if self._progress_id is None:
-            self._progress_id = await self._show(
-                acreate_progress_artifact(
-                    progress=percent, key=f"{self._step}-progress", description=self._step
-                )
-            )
-        else:
-            await self._show(aupdate_progress_artifact(self._progress_id, progress=percent))
+        await self._show(lambda: self._progress(min(100.0, 100.0 * metrics["step"] / total)))
 
     async def show_record(self, record: Record) -> None:
         """A table of what the step made, its numbers, and a link to each report."""
-        if self._progress_id is not None:
-            await self._show(aupdate_progress_artifact(self._progress_id, progress=100.0))
+        pages = [
+            open_store().materialize(ref) / "index.html"
+            for ref in record.artifacts
+            if ref.kind is ArtifactKind.REPORT
+        ]
+
+        async def show_all() -> None:
+            links = [self._link(page) for page in pages]
+            progress = [] if self._progress_id is None else [self._progress(100.0)]
+            await asyncio.gather(self._table(record), *links, *progress)
+
+        await self._show(show_all)
+
+    async def _progress(self, percent: float) -> None:
+        if self._progress_id is None:
+            self._progress_id = await acreate_progress_artifact(
+                progress=percent, key=f"{self._step}-progress", description=self._step
+            )
+        else:
+            await aupdate_progress_artifact(self._progress_id, progress=percent)
+
+    async def _table(self, record: Record) -> None:
         files: list[dict[str, Any]] = [
             {"artifact": ref.name, "kind": ref.kind, "bytes": ref.size_bytes, "sha256": ref.digest}
             for ref in record.artifacts
@@ -120,30 +146,50 @@ class PrefectView(Observer):
             for name, value in record.result.items()
             if isinstance(value, int | float | str)
         ]
-        await self._show(
-            acreate_table_artifact(
-                table=[*files, *numbers],
-                key=f"{self._step}-artifacts",
-                description=f"{self._step} {record.identity[:12]}",
-            )
+        await acreate_table_artifact(
+            table=[*files, *numbers],
+            key=f"{self._step}-artifacts",
+            description=f"{self._step} {record.identity[:12]}",
         )
-        for ref in record.artifacts:
-            if ref.kind is ArtifactKind.REPORT:
-                page = open_store().materialize(ref) / "index.html"
-                await self._show(
-                    acreate_link_artifact(
-                        link=page.as_uri(), link_text=ref.name, key=f"{self._step}-report"
-                    )
-                )
 
-    async def _show(self, call: Awaitable[Any]) -> Any:
-        """The call's value, or None after a warning: what Prefect cannot show is not lost."""
+    async def _link(self, page: Path) -> None:
+        await acreate_link_artifact(
+            link=page.as_uri(), link_text=page.parent.name, key=f"{self._step}-report"
+        )
+
+    async def _show(self, call: Callable[[], Awaitable[None]]) -> None:
+        """What Prefect cannot show costs one warning and a few seconds, and is not lost."""
+        if time.monotonic() < self._silent_until:
+            return
         try:
-            return await asyncio.wait_for(call, SHOW_TIMEOUT_S)
+            await asyncio.wait_for(call(), SHOW_TIMEOUT_S)
         except (httpx.HTTPError, PrefectException, OSError, TimeoutError) as error:
-            if not self._api_failed:
-                self._logger.warning(
-                    "Prefect could not show this step: %r; the step goes on", error
-                )
-                self._api_failed = True
-            return None
+            self._silent_until = time.monotonic() + SILENCE_S
+            self.warned(f"Prefect could not show this step: {error!r}; the step goes on")
+
+
+class LineBudget:
+    """Lets so many lines a second through, and counts the others."""
+
+    def __init__(self, per_s: float, at_once: float):
+        self._per_s = per_s
+        self._at_once = self._room = at_once
+        self._looked_at = time.monotonic()
+        self._num_left_out = 0
+
+    def take(self) -> bool:
+        """Whether one more line may be shown."""
+        now = time.monotonic()
+        gained = (now - self._looked_at) * self._per_s
+        self._room = min(self._at_once, self._room + gained)
+        self._looked_at = now
+        if self._room < 1.0:
+            self._num_left_out += 1
+            return False
+        self._room -= 1.0
+        return True
+
+    def forget_left_out(self) -> int:
+        """How many were not let through since the last call."""
+        num, self._num_left_out = self._num_left_out, 0
+        return num
