@@ -46,6 +46,10 @@ from tasks.store.base import Record, Store
 
 FULL_DISK_BYTES = 1 << 20
 
+# Threads of two bodies side by side would spin against each other for most of their time; with few
+# spins before they sleep, each is as fast as its share, and a body alone loses little.
+OPENMP_SPINS = 10_000
+
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
 
 
@@ -135,6 +139,7 @@ class Attempt:
     def _environment(self, gpus: tuple[ClaimedGpu, ...]) -> dict[str, str]:
         """The parent's variables without Prefect's, the placement's, and exactly its GPUs."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        environment.setdefault("GOMP_SPINCOUNT", str(OPENMP_SPINS))
         environment |= self.placement.environment
         environment |= visible_devices(gpus)
         environment |= {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
