@@ -9,6 +9,7 @@ and models are compared on equal requests.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 from tasks.artifacts import ArtifactKind
 from tasks.benchmark.hardware import found_class
 from tasks.benchmark.load import derived_seed, load_generator, prepare, run_load
-from tasks.benchmark.points import load_point
+from tasks.benchmark.points import UnusableLoad, load_point, num_lost
 from tasks.benchmark.spec import BenchmarkResult, BenchmarkSpec, Concurrent, LoadPoint, Profile
 from tasks.body import BodyContext, run_body
 from tasks.serving import Server, vllm_server
 
 WARMUP_STREAMS = 4
+MAX_LOST_FRACTION = 0.01
+NUM_ATTEMPTS = 5
 
 
 def main(spec: BenchmarkSpec, context: BodyContext) -> BenchmarkResult:
@@ -68,16 +71,7 @@ def measure(
         )
     num_loads = spec.repeats * len(spec.profiles)
     for done, (repeat, profile) in enumerate(in_order(spec.profiles, spec.repeats), start=1):
-        benchmarks = run_load(
-            spec,
-            server,
-            model,
-            profile,
-            num_requests=spec.num_requests,
-            max_seconds=spec.max_seconds,
-            seed=derived_seed(spec.seed, profile.label, repeat),
-            report=reports / f"repeat{repeat}-{_file_name(profile)}.json",
-        )
+        benchmarks = measured_in_full(spec, server, model, profile, repeat, reports)
         for index, benchmark in enumerate(benchmarks, start=1):
             point = load_point(
                 benchmark, profile, repeat=repeat, index=index, service_level=spec.service_level
@@ -92,6 +86,36 @@ def measure(
             requests_per_s=point.requests_per_s,
             output_tokens_per_s=point.output_tokens_per_s,
         )
+
+
+def measured_in_full(
+    spec: BenchmarkSpec, server: Server, model: Path, profile: Profile, repeat: int, reports: Path
+) -> list[dict[str, Any]]:
+    """One load, once more with other prompts if the load generator lost too many records.
+
+    What it loses are the last requests more often than others, so a load cannot do without them.
+    """
+    for attempt in range(NUM_ATTEMPTS):
+        retried = (f"attempt {attempt}",) if attempt else ()
+        benchmarks = run_load(
+            spec,
+            server,
+            model,
+            profile,
+            num_requests=spec.num_requests,
+            max_seconds=spec.max_seconds,
+            seed=derived_seed(spec.seed, profile.label, repeat, *retried),
+            report=reports / f"repeat{repeat}-{_file_name(profile)}.json",
+        )
+        lost = sum(map(num_lost, benchmarks))
+        made = sum(benchmark["scheduler_state"]["created_requests"] for benchmark in benchmarks)
+        if lost <= MAX_LOST_FRACTION * made:
+            return benchmarks
+        print(f"load '{profile.label}': guidellm lost {lost} of {made} records", file=sys.stderr)
+    raise UnusableLoad(
+        f"load '{profile.label}': guidellm lost more than {MAX_LOST_FRACTION:.0%} of its records "
+        f"{NUM_ATTEMPTS} times in a row"
+    )
 
 
 def in_order(profiles: tuple[Profile, ...], repeats: int) -> Iterator[tuple[int, Profile]]:

@@ -3,9 +3,13 @@
 guidellm's own distributions put 0.0 where a request has no time to first token (a server that does
 not stream), so a missing measurement would pass for a perfect one. Points are therefore computed
 from its records of single requests, with its own definitions: where every request has the number,
-mean and percentiles are equal to the report's. Times between tokens are each request's mean,
-weighted by its number of gaps; percentiles are the smallest value whose cumulative weight reaches
-them. Rates are counts over the time from the first request sent to the last answer received.
+mean and percentiles are equal to the report's.
+
+- Times between tokens are each request's mean, weighted by its number of gaps.
+- Percentiles are the smallest value whose cumulative weight reaches them.
+- Rates are counts over the time from the first request sent to the last answer received.
+- guidellm 0.8.1 loses the record of a request in one load of twelve or so; `num_lost` finds that
+  out from its scheduler's books.
 
     load_point(benchmark, profile, repeat=0, index=0, service_level=None)
 """
@@ -65,6 +69,7 @@ def load_point(
         num_successful=len(successful),
         num_errored=len(errored),
         num_incomplete=len(requests["incomplete"]),
+        num_lost=num_lost(benchmark),
         error_fraction=len(errored) / len(finished),
         requests_per_s=len(successful) / duration_s,
         output_tokens_per_s=num_tokens / duration_s,
@@ -73,6 +78,16 @@ def load_point(
         latency_s=_percentiles(successful, "request_latency"),
         slo_met_fraction=met,
         slo_met=None if met is None or service_level is None else met >= service_level.fraction,
+    )
+
+
+def num_lost(benchmark: Mapping[str, Any]) -> int:
+    """Requests that the scheduler counted, or still waited for, and that have no record."""
+    books, requests = benchmark["scheduler_state"], benchmark["requests"]
+    return int(
+        (books["successful_requests"] - len(requests["successful"]))
+        + (books["errored_requests"] - len(requests["errored"]))
+        + books["processing_requests"]
     )
 
 

@@ -261,6 +261,9 @@ class LoadPoint(Frozen):
     num_successful: int = Field(ge=1, description="Requests answered in full.")
     num_errored: int = Field(ge=0, description="Requests that failed.")
     num_incomplete: int = Field(ge=0, description="Requests cut off by the end of the load.")
+    num_lost: int = Field(
+        default=0, ge=0, description="Requests whose records the load generator lost."
+    )
     error_fraction: float = Field(ge=0, le=1, description="Errored, of errored and successful.")
     requests_per_s: float = Field(gt=0, description="Successful requests over the duration.")
     output_tokens_per_s: float = Field(

@@ -22,11 +22,10 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +35,11 @@ from tasks.environments import vllm_command
 from tasks.errors import LabwrightError
 from tasks.gpus import list_gpus
 from tasks.serving.options import ServerOptions
-from tasks.settings import settings
+from tasks.serving.surroundings import (
+    loopback_without_proxy,
+    reserved_port,
+    server_environment,
+)
 
 START_LIMIT_S = 1800.0  # large models take minutes to load and to compile
 STALL_LIMIT_S = 180.0
@@ -45,10 +48,6 @@ POLL_S = 0.1
 SETTLE_S = 0.5  # from a broken connection to the exit of the server that broke it
 PROGRESS_CPU_S = 0.5  # CPU time that counts as progress; an idle server uses milliseconds a second
 NUM_LAST_LINES = 15
-
-# Variables of the caller's that would change what the server does, or which interpreter files it
-# finds. What is meant to be set stands in the options.
-FOREIGN_PREFIXES = ("VLLM_", "PYTHON", "OMP_", "MKL_", "TORCH", "VIRTUAL_ENV")
 
 
 class ServerDied(LabwrightError):
@@ -112,7 +111,7 @@ def vllm_server(
     `meanwhile` runs while the server starts, for what the caller has to load anyway. Raises
     ServerDied, or EnvironmentMissing where there is no serve environment.
     """
-    with _loopback_without_proxy(), _reserved_port() as port:
+    with loopback_without_proxy(), reserved_port() as port:
         key = secrets.token_hex(24)
         command = [*vllm_command(), "serve", str(model), "--host=127.0.0.1", f"--port={port}"]
         command += [f"--served-model-name={name}", "--disable-uvicorn-access-log"]
@@ -137,54 +136,6 @@ def vllm_server(
             if server.has_died and not isinstance(error, ServerDied):
                 server.check_alive()
             raise
-
-
-def server_environment(
-    inherited: Mapping[str, str], options: ServerOptions, api_key: str
-) -> dict[str, str]:
-    """The server's variables: the caller's, less what would leak into it, plus ours."""
-    cache = settings().home / "cache"
-    kept = {
-        name: value for name, value in inherited.items() if not name.startswith(FOREIGN_PREFIXES)
-    }
-    return kept | {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HOME": str(cache / "huggingface"),
-        "VLLM_CACHE_ROOT": str(cache / "vllm"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_space_gib),
-        "PYTHONUNBUFFERED": "1",  # so that a killed server's last words are in its log
-        **options.environment,
-        "VLLM_API_KEY": api_key,
-    }
-
-
-@contextlib.contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A port that stays ours: bound and not listening, so that the server may bind it as well."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reservation.bind(("127.0.0.1", 0))
-        yield int(reservation.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _loopback_without_proxy() -> Iterator[None]:
-    """Keep this process's HTTP clients from sending requests for the server to a proxy."""
-    before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
-    for name, value in before.items():
-        os.environ[name] = ",".join(filter(None, (value, "127.0.0.1", "localhost")))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _wait_until_ready(

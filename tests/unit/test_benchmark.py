@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.artifacts import ArtifactKind, ArtifactRef
-from tasks.benchmark import hardware
+from tasks.benchmark import body, hardware
 from tasks.benchmark.body import in_order, refuse_errors
 from tasks.benchmark.check import check
 from tasks.benchmark.load import derived_seed, guidellm_profile
@@ -26,6 +27,7 @@ from tasks.benchmark.spec import (
     Throughput,
 )
 from tasks.gpus import Gpu
+from tasks.serving import Server
 from tasks.standards import StandardKind, names
 
 RECORDED = Path(__file__).parent / "data" / "guidellm_concurrent_4.json"
@@ -67,6 +69,11 @@ def failed(reason: str) -> dict[str, Any]:
         "request_latency": None,
         "info": {"error": reason},
     }
+
+
+def add_failures(benchmark: dict[str, Any], number: int) -> None:
+    benchmark["requests"]["errored"] = [failed("HTTP 500")] * number
+    benchmark["scheduler_state"]["errored_requests"] = number
 
 
 class TestNumbers:
@@ -168,8 +175,35 @@ class TestErrors:
         with pytest.raises(UnusableLoad, match="no token came"):
             point_of(recorded)
 
+    def test_lost_records_are_counted(self, recorded: dict[str, Any]) -> None:
+        assert point_of(recorded).num_lost == 0
+        last = recorded["requests"]["successful"].pop()
+        assert point_of(recorded).num_lost == 1
+        recorded["requests"]["successful"].append(last)
+        recorded["scheduler_state"] |= {"processing_requests": 2}
+        assert point_of(recorded).num_lost == 2
+
+    def test_load_that_lost_records_is_measured_again_with_other_prompts(
+        self, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        lossy = copy.deepcopy(recorded)
+        lossy["requests"]["successful"].pop()
+        answers, seeds = [[lossy], [lossy], [recorded]], []
+
+        def run_load(*_: Any, seed: int, **__: Any) -> list[dict[str, Any]]:
+            seeds.append(seed)
+            return answers[len(seeds) - 1]
+
+        monkeypatch.setattr(body, "run_load", run_load)
+        arguments = make_spec(), Server, tmp_path, Concurrent(streams=4), 0, tmp_path
+        assert body.measured_in_full(*arguments) == [recorded]  # type: ignore[arg-type]
+        assert len(set(seeds)) == 3
+        answers, seeds = [[lossy]] * body.NUM_ATTEMPTS, []
+        with pytest.raises(UnusableLoad, match="lost more than 1% of its records 5 times"):
+            body.measured_in_full(*arguments)  # type: ignore[arg-type]
+
     def test_more_errors_than_allowed_fail_the_step(self, recorded: dict[str, Any]) -> None:
-        recorded["requests"]["errored"] = [failed("HTTP 500")] * 4
+        add_failures(recorded, 4)
         point = point_of(recorded)
         assert point.error_fraction == pytest.approx(0.2)
         refuse_errors(make_spec(max_error_fraction=0.2), point, recorded)
@@ -198,7 +232,7 @@ class TestServiceLevel:
         assert point_of(recorded, limit).slo_met is True
 
     def test_errors_do_not_keep_it(self, recorded: dict[str, Any]) -> None:
-        recorded["requests"]["errored"] = [failed("HTTP 500")] * 16
+        add_failures(recorded, 16)
         assert point_of(recorded, ServiceLevel(latency_s=60)).slo_met_fraction == 0.5
 
     def test_it_is_not_judged_by_what_was_not_measured(self, recorded: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.serving import Server, ServerDied, ServerOptions, vllm_server
-from tasks.serving.server import server_environment
+from tasks.serving.surroundings import server_environment
 
 FAKE_VLLM = Path(__file__).parents[1] / "fakes" / "vllm.py"
 
