@@ -169,16 +169,20 @@ class Step(Generic[S, R]):
                 placement=placement,
                 inherited_fds=lease.fds,
             )
-            return await attempt.run(self._accept), False
+            return await attempt.run(functools.partial(self._accept, key)), False
 
     def _say_who_computes(self, holder: Holder | None) -> None:
         warn(f"{self.name} is being computed by {holder or 'another process'}; waiting for it")
 
-    def _accept(self, spec: Spec, answer: dict[str, Any], open_: Callable[[Any], Path]) -> R:
+    def _accept(
+        self, key: str, spec: Spec, answer: dict[str, Any], open_: Callable[[Any], Path]
+    ) -> R:
         """Validate a body's answer and put it through the step's own checks."""
+        assert isinstance(spec, self.spec_type)
+        if self._identity(spec) != key:
+            raise ValueError("the code of the step changed while it ran; run it again")
         result = self.result_type.model_validate(answer)
         if self.check is not None:
-            assert isinstance(spec, self.spec_type)
             self.check(spec, result, open_)
         return result
 
