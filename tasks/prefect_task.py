@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 import httpx
@@ -82,13 +82,14 @@ async def call_task(
 class PrefectView(Observer):
     """Shows a running step in Prefect's log, and its progress and artifacts in the UI."""
 
+    silent_until: ClassVar[float] = 0.0  # for every step: they ask the same API
+
     def __init__(self, step: str):
         self._step = step
         self._logger = get_run_logger()
         self._lines = LineBudget(LINES_PER_S, LINES_AT_ONCE)
         self._progress_id: UUID | None = None
         self._progress_shown = 0.0
-        self._silent_until = 0.0
 
     def started(self, step: str, identity: str) -> None:
         self._logger.info("%s %s: computing", step, identity[:12])
@@ -159,12 +160,12 @@ class PrefectView(Observer):
 
     async def _show(self, call: Callable[[], Awaitable[None]]) -> None:
         """What Prefect cannot show costs one warning and a few seconds, and is not lost."""
-        if time.monotonic() < self._silent_until:
+        if time.monotonic() < PrefectView.silent_until:
             return
         try:
             await asyncio.wait_for(call(), SHOW_TIMEOUT_S)
         except (httpx.HTTPError, PrefectException, OSError, TimeoutError) as error:
-            self._silent_until = time.monotonic() + SILENCE_S
+            PrefectView.silent_until = time.monotonic() + SILENCE_S
             self.warned(f"Prefect could not show this step: {error!r}; the step goes on")
 
 

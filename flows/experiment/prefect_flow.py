@@ -14,8 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.experiment.execute import Execution
+from flows.experiment.execute import Execution, call_directly
 from flows.experiment.loading import ExperimentStep
+from flows.experiment.prefect_api import api_may_go, cancelled_by_prefect
 from flows.experiment.progress import RunState
 from flows.experiment.signals import cancelled_by_signals
 from tasks.spec import Placement, Result, Spec
@@ -36,6 +37,7 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
             await execution.run(call_as_task)
         return
     cancellation: asyncio.CancelledError | None = None
+    has_begun = False
 
     @flow(
         name="experiment",
@@ -44,18 +46,23 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
         validate_parameters=False,
     )
     async def experiment(file: str, run: str) -> State[None]:  # noqa: ARG001  (shown in the UI)
-        nonlocal cancellation
+        nonlocal cancellation, has_begun
+        has_begun = True
         try:
-            async with cancelled_by_signals():
+            async with cancelled_by_signals(), cancelled_by_prefect():
                 await execution.run(call_as_task)
         except asyncio.CancelledError as error:
             cancellation = error
-            return Cancelled(message="stopped by a signal")
+            return Cancelled(message=str(error) or "stopped")
         lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
         if lost:
             return Failed(message=f"did not finish: {', '.join(lost)}")
         return Completed(message=f"{len(state.report.steps)} steps")
 
-    await experiment(state.report.file, state.report.id, return_state=True)
+    with api_may_go(state.note):
+        await experiment(state.report.file, state.report.id, return_state=True)
+    if not has_begun:
+        async with cancelled_by_signals():
+            await execution.run(call_directly)
     if cancellation is not None:
         raise cancellation

@@ -34,6 +34,7 @@ from tasks.settings import settings
 START_TIMEOUT_S = 180.0  # first start on a busy machine: the database is made
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.1
+MAX_RETRIES = "3"  # 14 s in all, by when a server is back; Prefect's default makes it a minute
 NUM_LOG_LINES = 15
 LOG_NAME = "server.log"
 
@@ -63,6 +64,7 @@ def ensure_server() -> str:
     """
     url = configured_api() or start_server().api_url
     os.environ["PREFECT_API_URL"] = url
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", MAX_RETRIES)
     return url
 
 
