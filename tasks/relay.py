@@ -60,4 +60,4 @@ class Relay:
         newest = self._metrics.newest()
         if newest is not None:
             for observer in observers():
-                await observer.progress(newest)
+                await observer.progress(self._scrubber.value(newest))

@@ -1,0 +1,97 @@
+"""Who computes shares the host, who measures has it alone, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.host import compute_turn, measure_turn
+
+
+async def test_those_who_compute_share_and_those_who_measure_do_not(tmp_path: Path) -> None:
+    running: set[str] = set()
+    alone = []
+
+    async def compute(name: str) -> None:
+        async with compute_turn(tmp_path):
+            running.add(name)
+            assert "measures" not in running
+            await asyncio.sleep(0.05)
+            running.remove(name)
+
+    async def measure() -> None:
+        async with measure_turn(tmp_path):
+            alone.append(not running)
+            running.add("measures")
+            await asyncio.sleep(0.05)
+            running.remove("measures")
+
+    await asyncio.gather(*[compute(str(n)) for n in range(6)], *[measure() for _ in range(3)])
+    assert alone == [True, True, True]
+
+
+async def test_two_compute_at_the_same_time(tmp_path: Path) -> None:
+    async with compute_turn(tmp_path):
+        await asyncio.wait_for(enter(tmp_path), 5)
+
+
+async def enter(home: Path) -> None:
+    async with compute_turn(home):
+        pass
+
+
+async def test_who_comes_after_one_that_waits_to_measure_waits_behind_it(tmp_path: Path) -> None:
+    order = []
+
+    async def measure() -> None:
+        async with measure_turn(tmp_path):
+            order.append("measures")
+
+    async def compute() -> None:
+        async with compute_turn(tmp_path):
+            order.append("computes")
+
+    async with compute_turn(tmp_path):
+        measuring = asyncio.create_task(measure())
+        await asyncio.sleep(0.1)
+        computing = asyncio.create_task(compute())
+        await asyncio.sleep(0.2)
+        assert order == [], "the later one does not overtake"
+    await asyncio.gather(measuring, computing)
+    assert order == ["measures", "computes"]
+
+
+async def test_a_cancelled_wait_leaves_the_way_free(tmp_path: Path) -> None:
+    async with compute_turn(tmp_path):
+        waiting = asyncio.create_task(measure_for_ever(tmp_path))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.wait_for(enter(tmp_path), 5)
+
+
+async def measure_for_ever(home: Path) -> None:
+    async with measure_turn(home):
+        await asyncio.sleep(60)
+
+
+async def test_the_turn_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -> None:
+    async with measure_turn(tmp_path) as turn:
+        body = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], pass_fds=[turn]
+        )
+    try:
+        with (tmp_path / "leases" / "host").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        body.kill()
+        body.wait()
+    await asyncio.wait_for(enter(tmp_path), 5)
+    assert os.listdir(tmp_path / "leases")
