@@ -20,6 +20,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -47,7 +48,11 @@ GRACE_S = 15.0
 POLL_S = 0.1
 SETTLE_S = 0.5  # from a broken connection to the exit of the server that broke it
 PROGRESS_CPU_S = 0.5  # CPU time that counts as progress; an idle server uses milliseconds a second
-NUM_LAST_LINES = 15
+LAST_BYTES = 200_000  # of the log, searched for errors
+NUM_FIRST_ERRORS = 5
+NUM_LAST_LINES = 10
+MAX_LINE = 300  # characters
+ERROR_LINE = re.compile(r"(\(\w+ pid=\d+\) )?(ERROR |\w+(Error|Exception): )")
 
 
 class ServerDied(LabwrightError):
@@ -81,11 +86,21 @@ class Server:
             raise ServerDied(f"the vLLM server {self._how_it_ended()}{self.last_words()}")
 
     def last_words(self) -> str:
-        """The end of the log, for an error message."""
+        """The end of the log, for an error message; before it, errors that it does not show.
+
+        The first errors are the cause: what follows is often a page of orderly shutdown.
+        """
         with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 20_000))
-            lines = file.read().decode(errors="replace").splitlines()[-NUM_LAST_LINES:]
-        return "; its log ends:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+            file.seek(max(0, self.log.stat().st_size - LAST_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        earlier, last = lines[:-NUM_LAST_LINES], lines[-NUM_LAST_LINES:]
+        errors = [line for line in earlier if ERROR_LINE.match(line)]
+        parts = {"its log has": errors[:NUM_FIRST_ERRORS], "its log ends": last}
+        return "".join(
+            f"\n{title}:\n" + "\n".join(f"  {line[:MAX_LINE]}" for line in quoted)
+            for title, quoted in parts.items()
+            if quoted
+        )
 
     def _how_it_ended(self) -> str:
         code = self.process.wait()
