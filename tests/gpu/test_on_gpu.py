@@ -38,7 +38,7 @@ def test_a_step_of_the_quickstart_ran_on_a_gpu_that_its_record_names(
     record = open_store(quickstart.home).read_record(ON_GPU[name], identity)
     assert record is not None
     assert record.spec.get("device_kind", DeviceKind.CUDA) == DeviceKind.CUDA
-    assert {gpu["uuid"] for gpu in record.provenance["gpus"]} <= {gpu.uuid for gpu in list_gpus()}
+    assert set(record.provenance["gpus"]) <= {gpu.uuid for gpu in list_gpus()}
     assert len(record.provenance["gpus"]) == 1
 
 
