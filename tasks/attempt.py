@@ -50,6 +50,15 @@ FULL_DISK_BYTES = 1 << 20
 # spins before they sleep, each is as fast as its share, and a body alone loses little.
 OPENMP_SPINS = 10_000
 
+# What libraries would otherwise leave all over a user's home.
+CACHES = {
+    "HF_HOME": "huggingface",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "XDG_CACHE_HOME": "xdg",
+}
+
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
 
 
@@ -101,9 +110,8 @@ class Attempt:
         async with AsyncExitStack() as stack:
             gpus = await stack.enter_async_context(claim_gpus(self.plan.num_gpus, settings().home))
             held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus)]
-            if not gpus:
-                turn = measure_turn if self.plan.measures else compute_turn
-                held.append(await stack.enter_async_context(turn(settings().home)))
+            turn = measure_turn if self.plan.measures else compute_turn
+            held.append(await stack.enter_async_context(turn(settings().home)))
             started = datetime.now(UTC)
             code = asyncio.get_running_loop().run_in_executor(None, code_state)
             outcome = await self._run_body(staging, self._environment(gpus), held)
@@ -140,9 +148,13 @@ class Attempt:
         """The parent's variables without Prefect's, the placement's, and exactly its GPUs."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         environment.setdefault("GOMP_SPINCOUNT", str(OPENMP_SPINS))
+        home = settings().home
+        for variable, folder in CACHES.items():
+            environment.setdefault(variable, str(home / "cache" / folder))
         environment |= self.placement.environment
         environment |= visible_devices(gpus)
-        environment |= {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment |= {"LABWRIGHT_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        environment |= {"TOKENIZERS_PARALLELISM": "false"}
         return environment
 
     # -- during ------------------------------------------------------------------------
@@ -209,13 +221,19 @@ class Attempt:
         try:
             answer = read_answer(staging / "out")
             found = {**inputs, **answer.files}
-            result = accept(self.spec, answer.result, lambda ref: found[ref.digest])
+
+            def open_(ref: ArtifactRef) -> Path:
+                if ref.digest not in found:
+                    raise ValueError(f"it names {ref.name}, which the body left out")
+                return found[ref.digest]
+
+            result = accept(self.spec, answer.result, open_)
             artifacts = artifacts_in(result)
-            unknown = [ref.name for ref in artifacts if ref.digest not in found]
-        except ValueError as error:
-            raise StepFailed(self.plan.step, f"its result is unusable: {error}") from error
-        if unknown:
-            raise StepFailed(self.plan.step, f"its result names {unknown[0]}, which it left out")
+            for ref in artifacts:
+                open_(ref)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            words = str(error) if isinstance(error, ValueError) else repr(error)
+            raise StepFailed(self.plan.step, f"its result is unusable: {words}") from error
         for ref in artifacts:
             if ref.digest not in inputs:
                 self._keep(ref, found[ref.digest])

@@ -7,8 +7,11 @@ for line in read_metrics(path):
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+MAX_UNREAD_BYTES = 1 << 20  # a body that writes more between two looks loses progress, not lines
 
 
 class MetricsTail:
@@ -22,8 +25,10 @@ class MetricsTail:
         """The last complete line that is new; None when there is none."""
         try:
             with self._path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                self._offset = max(self._offset, size - MAX_UNREAD_BYTES)
                 file.seek(self._offset)
-                appended = file.read()
+                appended = file.read(MAX_UNREAD_BYTES)
         except FileNotFoundError:
             return None
         complete = appended.rfind(b"\n") + 1

@@ -27,6 +27,7 @@ from prefect.states import Completed
 from prefect.utilities.engine import link_state_to_task_run_result
 
 from tasks.artifacts import ArtifactKind
+from tasks.errors import LabwrightError
 from tasks.observer import Observer, observing
 from tasks.spec import Placement, Result, Spec
 from tasks.store import open_store
@@ -116,14 +117,10 @@ class PrefectView(Observer):
 
     async def show_record(self, record: Record) -> None:
         """A table of what the step made, its numbers, and a link to each report."""
-        pages = [
-            open_store().materialize(ref) / "index.html"
-            for ref in record.artifacts
-            if ref.kind is ArtifactKind.REPORT
-        ]
 
         async def show_all() -> None:
-            links = [self._link(page) for page in pages]
+            reports = [ref for ref in record.artifacts if ref.kind is ArtifactKind.REPORT]
+            links = [self._link(open_store().materialize(ref) / "index.html") for ref in reports]
             progress = [] if self._progress_id is None else [self._progress(100.0)]
             await asyncio.gather(self._table(record), *links, *progress)
 
@@ -164,7 +161,7 @@ class PrefectView(Observer):
             return
         try:
             await asyncio.wait_for(call(), SHOW_TIMEOUT_S)
-        except (httpx.HTTPError, PrefectException, OSError, TimeoutError) as error:
+        except (httpx.HTTPError, PrefectException, LabwrightError, OSError, TimeoutError) as error:
             PrefectView.silent_until = time.monotonic() + SILENCE_S
             self.warned(f"Prefect could not show this step: {error!r}; the step goes on")
 

@@ -23,6 +23,8 @@ from pydantic_settings import (
 
 from tasks.errors import Problem, SpecError, nearest
 
+DEFAULT_HOME = "~/.labwright"
+
 
 class EnvironmentName(StrEnum):
     """Where labwright runs; later parts are stricter in production."""
@@ -45,7 +47,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        default_factory=lambda: Path.home() / ".labwright",
+        default=Path(DEFAULT_HOME),
         description="Folder that holds the store, runs, environments and the server's database.",
     )
     environment: EnvironmentName = Field(
@@ -76,12 +78,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Variables, then `.env`, then the settings file; no secrets folder."""
-        file = InitSettingsSource(settings_cls, init_kwargs=_read_settings_file())
+        given = {**dotenv_settings(), **env_settings()}
+        home = Path(given.get("home", DEFAULT_HOME)).expanduser()
+        file = InitSettingsSource(settings_cls, init_kwargs=_read_settings_file(home))
         return init_settings, env_settings, dotenv_settings, file
 
 
-def _read_settings_file() -> dict[str, object]:
-    home = Path(os.environ.get("LABWRIGHT_HOME", Path.home() / ".labwright")).expanduser()
+def _read_settings_file(home: Path) -> dict[str, object]:
     path = home / "settings.yaml"
     if not path.exists():
         return {}

@@ -33,7 +33,7 @@ WORDS = {
     Manner.LISTS_A_LIST: r"artifacts\.json is not a mapping",
     Manner.LISTS_A_MISSING_FILE: "it named a file that it did not write: nowhere",
     Manner.LISTS_AN_OUTSIDE_FILE: "it named a file outside of its folder",
-    Manner.NAMES_WHAT_IT_DOES_NOT_LIST: r"its result names numbers\.bin, which it left out",
+    Manner.NAMES_WHAT_IT_DOES_NOT_LIST: r"it names numbers\.bin, which the body left out",
     Manner.NAMES_A_WRONG_DIGEST: r"numbers\.bin is not what its result says it is",
 }
 
