@@ -24,7 +24,7 @@ from tests.fakes.toy_spec import ToyResult
 
 SPEC = ToySpec(seed=7)
 MAX_OPERATIONS = 400
-NUM_SAMPLED = 24
+NUM_SAMPLED = 16
 
 
 def compute(folder: Path) -> Computed[ToyResult]:

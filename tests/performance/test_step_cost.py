@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.spec import Placement
 from tests.fakes.steps import CountSpec, ToySpec, count, toy
 
-NUM_CACHED, NUM_COMPUTED = 30, 6
+NUM_CACHED, NUM_COMPUTED = 30, 5
 CACHED_AIM_MS, COMPUTED_AIM_MS = 20.0, 250.0
 
 
