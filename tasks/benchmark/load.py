@@ -74,8 +74,12 @@ def prepare(scratch: Path) -> None:
         GUIDELLM__SCHEDULER_START_DELAY_NON_DISTRIBUTED=str(START_DELAY_S),
         GUIDELLM__LOGGING__CONSOLE_LOG_LEVEL="WARNING",
     )
-    set_forkserver_preload(["guidellm.scheduler", "guidellm.backends.openai.http"])
+    set_forkserver_preload(["guidellm.scheduler", "tasks.benchmark.backend"])
     forkserver.ensure_running()
+
+    import tasks.benchmark.backend  # noqa: F401  # before guidellm builds its schemas
+
+    # isort: split
     import guidellm.benchmark  # noqa: F401
 
 
@@ -102,6 +106,8 @@ def run_load(
     """
     from guidellm.benchmark import BenchmarkScenario, benchmark_generative_text
 
+    from tasks.benchmark.backend import KIND
+
     constraints: list[dict[str, Any]] = []
     if num_requests is not None:
         constraints.append({"kind": "max_requests", "count": num_requests})
@@ -111,7 +117,7 @@ def run_load(
         scenario=None,
         spec={
             "backend": {
-                "kind": "openai_http",
+                "kind": KIND,
                 "target": server.base_url,
                 "model": server.model,
                 "api_key": server.api_key,

@@ -163,7 +163,8 @@ def _handler(server: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.chunk(b"")
 
         def event(self, document: dict[str, Any]) -> None:
-            self.chunk(b"data: " + json.dumps(document).encode() + b"\n\n")
+            text = json.dumps(document, ensure_ascii=False)  # as vLLM writes it
+            self.chunk(f"data: {text}\n\n".encode())
 
         def chunk(self, payload: bytes) -> None:
             self.wfile.write(f"{len(payload):x}\r\n".encode() + payload + b"\r\n")

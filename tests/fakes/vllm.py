@@ -24,6 +24,7 @@ BEHAVIOURS = (
     "keeps logging",  # makes progress, never answers
     "dies while serving",  # after 3 generation requests
     "fails every fifth",  # request, with status 500
+    "says line separators",  # of Unicode, which end no line of an event stream
     "ignores SIGTERM",
     "spawns children",  # one in its group, one in a session of its own; both ignore SIGTERM
 )
@@ -80,6 +81,7 @@ def main() -> None:
         api_key=os.environ["VLLM_API_KEY"],
         port=int(options["port"]),
         first_token_s=0.005,
+        replies=["a\u2028b \x85 \x0c\x1d c"] if behaviour == "says line separators" else (),
         fail=lambda index: 500 if behaviour == "fails every fifth" and index % 5 == 4 else None,
     )
     with server:

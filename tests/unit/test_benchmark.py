@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.benchmark import body, hardware
+from tasks.benchmark.backend import event_lines
 from tasks.benchmark.body import in_order, refuse_errors
 from tasks.benchmark.check import check
 from tasks.benchmark.load import derived_seed, guidellm_profile
@@ -155,6 +157,31 @@ class TestNumbers:
         recorded["requests"]["successful"][0]["request_latency"] = float("nan")
         with pytest.raises(ValidationError, match="finite"):
             point_of(recorded)
+
+
+class TestEventStream:
+    STREAM = 'data: {"text": "é\u2028\x85\x0b\x1c"}\n\ndata: b\r\n\r\rdata: c\rdata: [DONE]'
+    LINES = (
+        'data: {"text": "é\u2028\x85\x0b\x1c"}',
+        "",
+        "data: b",
+        "",
+        "",
+        "data: c",
+        "data: [DONE]",
+    )
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+    async def test_lines_end_where_the_standard_says_wherever_chunks_are_cut(
+        self, size: int
+    ) -> None:
+        payload = self.STREAM.encode()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(payload), size):
+                yield payload[start : start + size]
+
+        assert tuple([line async for line in event_lines(chunks())]) == self.LINES
 
 
 class TestErrors:

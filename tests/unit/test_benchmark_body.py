@@ -62,6 +62,7 @@ def answers(
                 max_error_fraction=0.5,
                 service_level={"latency_s": 60, "fraction": 0.75},
             ),
+            "separators": spec("says line separators", warmup_requests=0),
             "a death": spec("dies while serving", warmup_requests=0, num_requests=1000),
             "other hardware": spec("healthy", hardware="gpu-abacus-1"),
             "too long": spec("healthy", workload={"prompt_tokens": 400, "output_tokens": 400}),
@@ -115,6 +116,11 @@ def test_failed_requests_are_counted_and_not_timed(answers: dict[str, Answer]) -
         assert point.slo_met is True
 
 
+def test_words_that_look_like_line_ends_are_no_errors(answers: dict[str, Answer]) -> None:
+    (point,) = result_of(answers["separators"]).points
+    assert (point.num_successful, point.num_errored) == (5, 0)
+
+
 def test_server_that_dies_fails_the_step_with_its_last_words(answers: dict[str, Answer]) -> None:
     error = answers["a death"].error
     assert error is not None
@@ -133,5 +139,5 @@ def test_requests_longer_than_the_model_are_refused(answers: dict[str, Answer]) 
 
 def test_no_server_is_left(answers: dict[str, Answer]) -> None:
     pids = (answers["a death"].out.parent / "pids").read_text().split()
-    assert len(pids) == 2
+    assert len(pids) == 3
     assert not [pid for pid in pids if psutil.pid_exists(int(pid))]
