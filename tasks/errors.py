@@ -7,7 +7,6 @@
       StoreError           the store cannot be read or written (full disk, permissions)     1
       StepFailed           a body ended without a usable result                             1
         StepTimedOut       … because its deadline passed
-        StepCancelled      … because somebody stopped it
       DeliverableUnmet     an experiment ran, and something it promised is not there        1
       BudgetExceeded       a hard limit was reached                                         1
 
@@ -91,10 +90,6 @@ class StepFailed(LabwrightError):
 
 class StepTimedOut(StepFailed):
     """The body ran past its deadline and was killed with all its descendants."""
-
-
-class StepCancelled(StepFailed):
-    """The body was stopped on request."""
 
 
 class DeliverableUnmet(LabwrightError):

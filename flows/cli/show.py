@@ -16,20 +16,24 @@ from tasks.errors import Corrupted, StoreError
 from tasks.scrubbing import scrub
 from tasks.store import open_store
 
+DAMAGED = "damaged"  # shown in the place of a status
+
 
 def list_runs(limit: int, as_json: bool) -> None:
     """The newest runs."""
     finish_abandoned()
-    reports = [report for run in reversed(all_runs()[-limit:]) if (report := run.read())]
+    runs = [(run.id, _report_or_why(run)) for run in reversed(all_runs()[-limit:])]
     if as_json:
-        fields = {"id", "name", "status", "file", "started", "seconds", "parent"}
-        print(json.dumps([report.model_dump(mode="json", include=fields) for report in reports]))
+        print(json.dumps([_as_json(run, report) for run, report in runs]))
         return
-    if not reports:
+    if not runs:
         print("there are no runs yet; type: labwright run FILE")
         return
     table = Table("id", "name", "status", "started", "time", "steps", box=None, pad_edge=False)
-    for report in reports:
+    for run, report in runs:
+        if not isinstance(report, RunReport):
+            table.add_row(run, Text(report), Text(DAMAGED, style="red"))
+            continue
         table.add_row(
             report.id,
             Text(report.name),
@@ -39,6 +43,21 @@ def list_runs(limit: int, as_json: bool) -> None:
             str(len(report.steps)),
         )
     stdout_console().print(table)
+
+
+def _report_or_why(run: RunFolder) -> RunReport | str:
+    """What is known of a run, or why nothing is."""
+    try:
+        return run.read() or "its run.json is gone"
+    except StoreError as error:
+        return str(error)
+
+
+def _as_json(run: str, report: RunReport | str) -> dict[str, Any]:
+    if isinstance(report, str):
+        return {"id": run, "status": DAMAGED, "problem": report}
+    fields = {"id", "name", "status", "file", "started", "seconds", "parent"}
+    return report.model_dump(mode="json", include=fields)
 
 
 def show_run(name: str, as_json: bool) -> None:

@@ -120,6 +120,8 @@ class LiveTable(Watcher):
 
     def ended(self, report: RunReport) -> None:
         self._report = report
+
+    def closed(self) -> None:
         self._live.stop()
 
     def _render(self) -> Table:

@@ -10,6 +10,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from flows.experiment.loading import Experiment, ExperimentStep
@@ -17,8 +18,9 @@ from flows.experiment.plan import spec_for_run
 from flows.experiment.progress import RunState, StepWatch
 from flows.experiment.record import StepState
 from tasks.command import placed
-from tasks.errors import LabwrightError, StepCancelled, StepFailed
+from tasks.errors import LabwrightError, StepFailed
 from tasks.observer import observing
+from tasks.scrubbing import Scrubber, own_secrets
 from tasks.spec import Placement, Result, Spec
 
 Call = Callable[[ExperimentStep, Spec, Placement, Sequence[Any]], Awaitable[Result]]
@@ -55,9 +57,6 @@ class Execution:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            for name, step in self._state.report.steps.items():
-                if step.state in (StepState.WAITING, StepState.RUNNING):
-                    self._state.step(name, state=StepState.CANCELLED)
 
     async def _step(self, name: str, call: Call) -> None:
         step = self._experiment.steps[name]
@@ -76,14 +75,8 @@ class Execution:
             except asyncio.CancelledError:
                 self._state.step(name, state=StepState.CANCELLED, error="cancelled")
                 raise
-            except StepCancelled as error:
-                self._state.step(name, state=StepState.CANCELLED, error=_reason(error))
-            except StepFailed as error:
-                self._state.step(name, state=StepState.FAILED, error=_reason(error))
-            except LabwrightError as error:
-                self._state.step(name, state=StepState.FAILED, error=str(error))
             except Exception as error:  # noqa: BLE001  (whatever ends a step is that step's failure)
-                self._state.step(name, state=StepState.FAILED, error=self._keep(name, error))
+                self._state.step(name, state=StepState.FAILED, error=self._reason(name, error))
             else:
                 end = StepState.DONE if watch.is_computing else StepState.CACHED
                 self._state.step(name, state=end, seconds=round(time.monotonic() - started, 3))
@@ -96,14 +89,24 @@ class Execution:
         upstream = [self._results[name] for name in step.upstream]
         self._results[step.name] = await call(step, spec, placement, upstream)
 
-    def _keep(self, name: str, error: Exception) -> str:
-        """Write the traceback of what nobody foresaw to the step's logs; returns one line."""
+    def _reason(self, name: str, error: Exception) -> str:
+        """Why, without secrets, and where to look; which step it was, the report says."""
+        scrubber = Scrubber(own_secrets())
+        if isinstance(error, StepFailed):
+            words, label, path = error.reason, "logs", error.logs
+        elif isinstance(error, LabwrightError):
+            words, label, path = str(error), "", None
+        else:  # what nobody foresaw
+            words, label = f"{type(error).__name__}: {error}", "traceback"
+            path = self._keep(name, scrubber.text("".join(traceback.format_exception(error))))
+        return scrubber.text(words) + (f"\n  {label}: {path}" if path else "")
+
+    def _keep(self, name: str, text: str) -> Path | None:
+        """Write a traceback to the step's logs, where that can be done."""
         path = self._state.folder.logs / name / "traceback.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)))
-        return f"{type(error).__name__}: {error}\n  traceback: {path}"
-
-
-def _reason(error: StepFailed) -> str:
-    """Why, and where a person should look; which step it was, the report says."""
-    return f"{error.reason}\n  logs: {error.logs}" if error.logs else error.reason
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError:
+            return None
+        return path

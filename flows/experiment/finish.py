@@ -7,8 +7,9 @@ folder sees to it that only one does.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ from flows.experiment.record import (
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.documents import Document, parse_yaml
 from tasks.errors import LabwrightError
-from tasks.scrubbing import scrub
+from tasks.scrubbing import Scrubber, own_secrets, scrub, secrets_in
 from tasks.spec import Result
 from tasks.store import Record, open_store
 
 SOURCE = "experiment.yaml"
+LOGGER = logging.getLogger(__name__)
 
 
 def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None = None) -> None:
@@ -44,8 +46,8 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
         """What cannot be done is said in the report; the rest is done all the same."""
         try:
             return act()
-        except (LabwrightError, OSError) as error:
-            problems.append(f"{what}: {error}")
+        except (LabwrightError, OSError, ValueError, KeyError) as error:
+            problems.append(scrub(f"{what}: {error}"))
             return None
 
     records = attempt("results", lambda: _records(state.report)) or {}
@@ -53,10 +55,7 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
     page = attempt("report", lambda: _gather_page(state.folder, records))
     deliverables: dict[str, DeliverableReport] = {}
     if experiment is not None:
-        evidence = _evidence(experiment, records)
-        deliverables = {
-            promise.label: check(promise, evidence) for promise in experiment.deliverables
-        }
+        deliverables = attempt("deliverables", lambda: _check(experiment, records)) or {}
     now = datetime.now(UTC)
     report = state.report.model_copy(
         update={
@@ -75,23 +74,40 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
 
 
 def finish_abandoned() -> list[RunReport]:
-    """Finish the runs whose processes died without a word; returns what became of them."""
+    """Finish the runs whose processes died without a word; returns what became of them.
+
+    One that cannot be finished is warned of, and in nobody's way.
+    """
     finished = []
     for folder in unfinished_runs():
-        with folder.held() as is_mine:
-            report = folder.read() if is_mine else None
-            if report is None or report.status is not RunStatus.RUNNING:
-                continue
-            with RunState.opened(folder, report) as state:
-                for name, step in report.steps.items():
-                    if step.state in (StepState.WAITING, StepState.RUNNING):
-                        state.step(name, state=StepState.KILLED, error="the run was killed")
-                experiment, problem = _experiment_or_why(folder, report)
-                if problem:
-                    state.note(f"deliverables were not checked: {problem}")
-                finish(state, experiment, RunStatus.KILLED)
-            finished.append(state.report)
+        try:
+            report = _finish_if_dead(folder)
+        except (LabwrightError, OSError) as error:
+            LOGGER.warning("run %s cannot be finished: %s", folder.id, error)
+            continue
+        finished += [report] if report else []
     return finished
+
+
+def _finish_if_dead(folder: RunFolder) -> RunReport | None:
+    with folder.held() as is_mine:
+        report = folder.read() if is_mine else None
+        if report is None or report.status is not RunStatus.RUNNING:
+            return None
+        with RunState.opened(folder, report) as state:
+            for name, step in report.steps.items():
+                if step.state in (StepState.WAITING, StepState.RUNNING):
+                    state.step(name, state=StepState.KILLED, error="the run was killed")
+            experiment, problem = _experiment_or_why(folder, report)
+            if problem:
+                state.note(f"deliverables were not checked: {problem}")
+            finish(state, experiment, RunStatus.KILLED)
+            return state.report
+
+
+def _check(experiment: Experiment, records: dict[str, Record]) -> dict[str, DeliverableReport]:
+    evidence = _evidence(experiment, records)
+    return {promise.label: check(promise, evidence) for promise in experiment.deliverables}
 
 
 def experiment_of(folder: RunFolder, report: RunReport) -> Experiment:
@@ -183,9 +199,15 @@ def _bundle(
 ) -> Any:
     """Deliverables, logs, spec, provenance, report; run.json as it will stand."""
     members: dict[str, Path | bytes] = {"run.json": report.model_dump_json(indent=1).encode()}
-    for name, part in (("spec", folder.spec), ("logs", folder.logs), ("report", folder.page)):
+    for name, part in (("logs", folder.logs), ("report", folder.page)):
         if part.is_dir():
             members[name] = part
+    for file in sorted(folder.spec.glob("*")):
+        members[f"spec/{file.name}"] = file
+    source = folder.spec / SOURCE
+    if source.exists():  # as it was typed for `resume`, without secrets for everybody else
+        text = source.read_text(encoding="utf-8")
+        members[f"spec/{SOURCE}"] = typed_scrubber(experiment).text(text).encode()
     if folder.journal.exists():
         members["journal.jsonl"] = folder.journal
     for name, record in records.items():
@@ -193,10 +215,30 @@ def _bundle(
         members[f"provenance/{name}.json"] = json.dumps(document, indent=1).encode()
     for promise in experiment.deliverables if experiment else ():
         if isinstance(promise, FilePromise):
-            path = report.deliverables[promise.label].path
-            if path is not None:
-                members[f"deliverables/{promise.label}{_suffix(promise, path)}"] = Path(path)
+            found = report.deliverables.get(promise.label)
+            if found is not None and found.path is not None:
+                name = f"deliverables/{promise.label}{_suffix(promise, found.path)}"
+                members[name] = Path(found.path)
     return make_bundle(folder.bundle, members, report.id)
+
+
+def typed_scrubber(experiment: Experiment | None) -> Scrubber:
+    """Knows the secrets of this process, and what a file holds under a secret-looking key."""
+    typed: set[str] = set()
+
+    def look(tree: Any) -> None:
+        if isinstance(tree, Mapping):
+            for key, value in tree.items():
+                if isinstance(value, str) and not value.startswith("${"):
+                    typed.update(secrets_in({str(key): value}))
+                look(value)
+        elif isinstance(tree, list):
+            for value in tree:
+                look(value)
+
+    if experiment is not None:
+        look(experiment.resolved)
+    return Scrubber(own_secrets() | typed)
 
 
 def _suffix(promise: FilePromise, path: str) -> str:

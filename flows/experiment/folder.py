@@ -25,6 +25,8 @@ from pydantic import ValidationError
 from flows.experiment.record import RunReport
 from tasks.errors import SpecError, StoreError
 from tasks.settings import settings
+from tasks.store.failures import in_words
+from tasks.store.files import write_durably
 
 LATEST = "latest"
 LOCK = "lock"
@@ -63,12 +65,15 @@ class RunFolder:
             raise StoreError(f"cannot write to {runs}: {error.strerror}") from error
 
     @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Hold the run's lock; yields False at once where somebody else holds it."""
+    def held(self, wait: bool = False) -> Iterator[bool]:
+        """Hold the run's lock; where somebody else does, wait for it, or yield False at once.
+
+        A new run waits: whoever looks for the dead holds every lock for a moment.
+        """
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
             else:
@@ -89,26 +94,12 @@ class RunFolder:
 
     def write(self, report: RunReport) -> None:
         """Replace run.json; a crash leaves the old one or the new one."""
-        write_atomically(self.report_file, report.model_dump_json(indent=1).encode())
+        with in_words("write", self.report_file, self.path):
+            write_durably(self.report_file, report.model_dump_json(indent=1).encode())
 
     def release(self) -> None:
         """The run has ended: nobody needs to ask any more whether its process lives."""
         self._lock.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, fsync, rename, fsync the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def runs_folder(home: Path | None = None) -> Path:

@@ -11,20 +11,28 @@ from typing import Any
 
 from flows.experiment.folder import RunFolder, all_runs, find_run
 from flows.experiment.record import Modification, RunReport
+from tasks.errors import StoreError
 
 RESOLVED = "resolved.json"
 
 
-def parent_of(file: str, asked: str | None, own_id: str) -> RunFolder | None:
-    """The run that is asked for, else the newest earlier one of the same file."""
+def parent_of(file: str, asked: str | None) -> RunFolder | None:
+    """The run that is asked for, else the newest one of the same file that can be read."""
     if asked is not None:
         return find_run(asked)
     for folder in reversed(all_runs()):
-        if folder.id < own_id:
-            report = folder.read()
-            if report is not None and report.file == file:
-                return folder
+        report = _readable(folder)
+        if report is not None and report.file == file:
+            return folder
     return None
+
+
+def _readable(folder: RunFolder) -> RunReport | None:
+    """A run whose run.json is damaged is nobody's parent; `labwright list` says that it is."""
+    try:
+        return folder.read()
+    except StoreError:
+        return None
 
 
 def ancestors(run: RunFolder) -> list[RunReport]:
@@ -33,7 +41,7 @@ def ancestors(run: RunFolder) -> list[RunReport]:
     chain: list[RunReport] = []
     current: str | None = run.id
     while current in known and current not in [report.id for report in chain]:
-        report = known[current].read()
+        report = _readable(known[current])
         if report is None:
             break
         chain.append(report)

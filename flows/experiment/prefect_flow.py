@@ -19,6 +19,7 @@ from flows.experiment.loading import ExperimentStep
 from flows.experiment.prefect_api import api_may_go, cancelled_by_prefect
 from flows.experiment.progress import RunState
 from flows.experiment.signals import cancelled_by_signals
+from tasks.scrubbing import scrub
 from tasks.spec import Placement, Result, Spec
 
 
@@ -31,12 +32,15 @@ async def call_as_task(
 
 
 async def execute_in_flow(execution: Execution, state: RunState) -> None:
-    """Run as a flow; inside of one, its steps become tasks of that one."""
+    """Run as a flow; inside of one, its steps become tasks of that one.
+
+    What ends the execution is raised here: a flow that is asked for its state raises nothing.
+    """
     if FlowRunContext.get() is not None:
         async with cancelled_by_signals():
             await execution.run(call_as_task)
         return
-    cancellation: asyncio.CancelledError | None = None
+    escaped: BaseException | None = None
     has_begun = False
 
     @flow(
@@ -46,14 +50,17 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
         validate_parameters=False,
     )
     async def experiment(file: str, run: str) -> State[None]:  # noqa: ARG001  (shown in the UI)
-        nonlocal cancellation, has_begun
+        nonlocal escaped, has_begun
         has_begun = True
         try:
             async with cancelled_by_signals(), cancelled_by_prefect():
                 await execution.run(call_as_task)
         except asyncio.CancelledError as error:
-            cancellation = error
+            escaped = error
             return Cancelled(message=str(error) or "stopped")
+        except Exception as error:  # noqa: BLE001  (raised again, once Prefect knows)
+            escaped = error
+            return Failed(message=scrub(f"{type(error).__name__}: {error}"))
         lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
         if lost:
             return Failed(message=f"did not finish: {', '.join(lost)}")
@@ -64,5 +71,5 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
     if not has_begun:
         async with cancelled_by_signals():
             await execution.run(call_directly)
-    if cancellation is not None:
-        raise cancellation
+    if escaped is not None:
+        raise escaped

@@ -15,6 +15,7 @@ from typing import Any
 
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunReport, StepState
+from tasks.errors import Corrupted
 from tasks.observer import Observer
 from tasks.store.journal import Journal
 
@@ -36,6 +37,9 @@ class Watcher:
 
     def ended(self, report: RunReport) -> None:
         """Everything is written."""
+
+    def closed(self) -> None:
+        """Nothing more will be told, whether the run could be ended or not."""
 
 
 class RunState:
@@ -60,8 +64,16 @@ class RunState:
         cls, folder: RunFolder, report: RunReport, watchers: Iterable[Watcher] = ()
     ) -> Iterator[RunState]:
         """With the journal open; whoever calls this holds the folder's lock."""
-        with Journal.open(folder.journal) as journal:
-            yield cls(folder, report, journal, watchers)
+        journal, problems = _open_journal(folder)
+        state = cls(folder, report, journal, watchers)
+        with journal:
+            for problem in problems:
+                state.note(problem)
+            try:
+                yield state
+            finally:
+                for watcher in state.watchers:
+                    watcher.closed()
 
     def begin(self) -> None:
         """Write down that there is a run."""
@@ -104,6 +116,12 @@ class RunState:
         for watcher in self.watchers:
             watcher.changed(self.report, name)
 
+    def close_steps(self, why: str) -> None:
+        """What was not begun when the run ended never will be."""
+        for name, step in self.report.steps.items():
+            if step.state in (StepState.WAITING, StepState.RUNNING):
+                self.step(name, state=StepState.CANCELLED, error=why or None)
+
     def end(self, report: RunReport) -> None:
         """The last word: run.json is replaced after everything that it speaks of exists."""
         self.report = report
@@ -112,6 +130,16 @@ class RunState:
         self.folder.release()
         for watcher in self.watchers:
             watcher.ended(report)
+
+
+def _open_journal(folder: RunFolder) -> tuple[Journal, list[str]]:
+    """The journal; a damaged one is put aside for whoever wants to look, and a new one begun."""
+    try:
+        return Journal.open(folder.journal), []
+    except Corrupted as error:
+        aside = folder.journal.with_name("journal.damaged.jsonl")
+        folder.journal.replace(aside)
+        return Journal.open(folder.journal), [f"{error}; it lies in {aside.name}"]
 
 
 class StepWatch(Observer):

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from flows.experiment.finish import (
     experiment_of,
     finish,
     finish_abandoned,
+    typed_scrubber,
 )
 from flows.experiment.folder import RunFolder
 from flows.experiment.lineage import RESOLVED, modifications, parent_of, resolved_of
@@ -34,12 +36,14 @@ from flows.experiment.plan import Plan, plan
 from flows.experiment.progress import RunState, Watcher
 from flows.experiment.record import RunReport, RunStatus, StepReport, StepState
 from flows.experiment.signals import cancelled_by_signals
-from tasks.errors import Corrupted, SpecError
+from tasks.errors import Corrupted, LabwrightError, SpecError
 from tasks.provenance import git_state
-from tasks.scrubbing import Scrubber, own_secrets, scrub
+from tasks.scrubbing import scrub
 from tasks.settings import settings
 from tasks.spec import Spec
 from tasks.store import Record, open_store
+from tasks.store.failures import in_words
+from tasks.store.files import write_durably
 
 
 def look_up(step: ExperimentStep, spec: Spec) -> tuple[str, Record | None]:
@@ -57,12 +61,14 @@ async def run_experiment(
 ) -> RunReport:
     """Run, and report; errors of steps are in the report, cancellation ends in it too.
 
-    `call` says how steps are called; by default as tasks of a Prefect flow.
+    `call` says how steps are called; by default as tasks of a Prefect flow. What goes wrong outside
+    of the steps ends the run, too, and is raised once everything is written.
     """
     finish_abandoned()
+    parent = _parent_of(experiment)
     folder = RunFolder.create()
-    with folder.held():
-        report = _begin(folder, experiment)
+    with folder.held(wait=True):
+        report = _begin(folder, experiment, parent)
         with RunState.opened(folder, report, watchers) as state:
             return await _conduct(experiment, state, call)
 
@@ -91,33 +97,56 @@ async def resume_experiment(
 
 
 async def _conduct(experiment: Experiment, state: RunState, call: Call | None) -> RunReport:
-    state.begin()
     end: RunStatus | None = None
+    failure: Exception | None = None
     try:
-        found = plan(experiment, look_up, state.report.id)
-        if found.is_fully_cached and _is_intact(experiment, found):
-            for name, planned in found.steps.items():
-                state.step(name, state=StepState.CACHED, identity=planned.identity, seconds=0.0)
-        else:
-            await _execute(Execution(experiment, state, settings().max_parallel_steps), state, call)
+        state.begin()
+        async with cancelled_by_signals():
+            await _answer(experiment, state, call)
     except (asyncio.CancelledError, KeyboardInterrupt):
         end = RunStatus.CANCELLED
-    finish(state, experiment, end)
+    except Exception as error:  # noqa: BLE001  (raised again, once the run has its end)
+        end, failure = RunStatus.FAILED, error
+        is_ours = isinstance(error, LabwrightError)
+        state.note(scrub(str(error) if is_ours else f"{type(error).__name__}: {error}"))
+    try:
+        state.close_steps(f"the run was {end.value}" if end else "")
+        finish(state, experiment, end)
+    except Exception:
+        if failure is None:
+            raise  # else the first reason is the better one: a full disk was full before
+    if failure is not None:
+        raise failure
     return state.report
 
 
-async def _execute(execution: Execution, state: RunState, call: Call | None) -> None:
+async def _answer(experiment: Experiment, state: RunState, call: Call | None) -> None:
+    """From the plan if that says it all, else by running the steps."""
+    found = await asyncio.to_thread(plan, experiment, look_up, state.report.id)
+    if found.is_fully_cached and await asyncio.to_thread(_is_intact, experiment, found):
+        for name, planned in found.steps.items():
+            state.step(name, state=StepState.CACHED, identity=planned.identity, seconds=0.0)
+        return
+    execution = Execution(experiment, state, settings().max_parallel_steps)
     if call is not None:
-        async with cancelled_by_signals():
-            await execution.run(call)
+        await execution.run(call)
         return
     if "prefect" not in sys.modules:
-        from flows.server import ensure_server
-
-        ensure_server()
+        await _find_server()
     from flows.experiment.prefect_flow import execute_in_flow
 
     await execute_in_flow(execution, state)
+
+
+async def _find_server() -> None:
+    """Start ours if there is no other; a run that is stopped meanwhile leaves no half of one."""
+    from flows.server import ensure_server
+
+    is_stopped = threading.Event()
+    try:
+        await asyncio.to_thread(ensure_server, lambda: not is_stopped.is_set())
+    finally:
+        is_stopped.set()
 
 
 def _is_intact(experiment: Experiment, found: Plan) -> bool:
@@ -132,20 +161,28 @@ def _is_intact(experiment: Experiment, found: Plan) -> bool:
     return True
 
 
-def _begin(folder: RunFolder, experiment: Experiment) -> RunReport:
-    """Keep the file as it is now, and find the run that this one follows."""
-    file = str(experiment.path)
-    scrubber = Scrubber(own_secrets())
+def _parent_of(experiment: Experiment) -> RunFolder | None:
+    """The run that this one follows; `SpecError` with its place for an id that is none."""
+    try:
+        return parent_of(str(experiment.path), experiment.header.parent)
+    except SpecError as error:
+        problem = experiment.document.problem(("experiment", "parent"), str(error))
+        raise SpecError([problem]) from error
+
+
+def _begin(folder: RunFolder, experiment: Experiment, parent: RunFolder | None) -> RunReport:
+    """Keep the file as it is now, and what there is to say of it before anything runs."""
+    scrubber = typed_scrubber(experiment)
     resolved = scrubber.value(experiment.resolved)
-    folder.spec.mkdir()
-    (folder.spec / SOURCE).write_text(experiment.document.text, encoding="utf-8")
-    (folder.spec / RESOLVED).write_text(json.dumps(resolved, indent=1), encoding="utf-8")
-    parent = parent_of(file, experiment.header.parent, folder.id)
+    with in_words("write", folder.spec, folder.path):
+        folder.spec.mkdir()
+        write_durably(folder.spec / SOURCE, experiment.document.text.encode(), 0o600)
+        write_durably(folder.spec / RESOLVED, json.dumps(resolved, indent=1).encode())
     before = resolved_of(parent) if parent else None
     return RunReport(
         id=folder.id,
         name=experiment.header.name,
-        file=file,
+        file=str(experiment.path),
         overrides=tuple(scrubber.command_line(experiment.overrides)),
         header=scrubber.value(experiment.header.model_dump(mode="json")),
         started=datetime.now(UTC),
@@ -154,7 +191,7 @@ def _begin(folder: RunFolder, experiment: Experiment) -> RunReport:
         steps=_waiting(experiment),
         provenance=scrub(
             {
-                "argv": Scrubber(own_secrets()).command_line(sys.argv),
+                "argv": scrubber.command_line(sys.argv),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "labwright": _keep_code_state(folder, "labwright", Path(__file__).parent),

@@ -3,7 +3,8 @@
     async with cancelled_by_signals():
         await execution.run(call)
 
-Prefect's own handler raises in the middle of the event loop; this one stands in front of it.
+Prefect's own handler raises in the middle of the event loop; this one stands in front of it. One
+may stand within another: the inner is told, and after it the outer again.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_told: list[Callable[[], None]] = []  # whom a signal cancels, the innermost last
 
 
 @asynccontextmanager
@@ -34,11 +36,17 @@ async def cancelled_by_signals() -> AsyncIterator[None]:
             task.cancel("stopped by a signal")
 
     previous = {number: signal.getsignal(number) for number in SIGNALS}
+    _told.append(cancel)
     for number in SIGNALS:
         loop.add_signal_handler(number, cancel)
     try:
         yield
     finally:
+        _told.remove(cancel)
         for number, handler in previous.items():
+            if _told:
+                loop.add_signal_handler(number, _told[-1])
+                continue
             loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            if handler is not None:  # None: it was not Python that set it
+                signal.signal(number, handler)

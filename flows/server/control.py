@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows.server.state import (
@@ -37,6 +37,8 @@ POLL_S = 0.1
 MAX_RETRIES = "3"  # 14 s in all, by when a server is back; Prefect's default makes it a minute
 NUM_LOG_LINES = 15
 LOG_NAME = "server.log"
+# In the server's working directory, the home: a path in the URL must hold no `?`.
+DATABASE_URL = "sqlite+aiosqlite:///prefect.db"
 
 
 class ServerNotStarted(LabwrightError):
@@ -57,12 +59,13 @@ def configured_api() -> str | None:
     return url if isinstance(url, str) else None
 
 
-def ensure_server() -> str:
+def ensure_server(is_wanted: Callable[[], bool] = lambda: True) -> str:
     """The URL of the API to use, set for this process; starts our server if there is no other.
 
-    Call it before Prefect is imported: Prefect reads its settings then.
+    Call it before Prefect is imported: Prefect reads its settings then. `ServerNotStarted` soon
+    after it `is_wanted` no more.
     """
-    url = configured_api() or start_server().api_url
+    url = configured_api() or start_server(is_wanted).api_url
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", MAX_RETRIES)
     return url
@@ -74,19 +77,24 @@ def server_condition() -> tuple[ServerCondition, ServerState | None]:
     return (ServerCondition.ABSENT, None) if state is None else (state.condition(), state)
 
 
-def start_server() -> ServerState:
-    """Our server, found or started; raises `ServerNotStarted` with the end of its log."""
+def start_server(is_wanted: Callable[[], bool] = lambda: True) -> ServerState:
+    """Our server, found or started; raises `ServerNotStarted` with the end of its log.
+
+    One that has lived for longer than a start takes, and does not answer, hangs: it is replaced.
+    """
     home = settings().home
     home.mkdir(parents=True, exist_ok=True)
-    with _starting(home):
+    with _starting(home, is_wanted):
         condition, state = server_condition()
         if state is not None and condition is ServerCondition.READY:
             return state
-        if state is not None and condition is ServerCondition.STALE:
-            (home / "server.json").unlink(missing_ok=True)
         if state is not None and condition is ServerCondition.STARTING:
-            return _wait_until_ready(home, state.pid, time.monotonic() + START_TIMEOUT_S)
-        return _launch(home)
+            rest_s = START_TIMEOUT_S - state.age_s()
+            if rest_s > 0:
+                return _wait_until_ready(home, state.pid, rest_s, is_wanted)
+            _end(state)
+        (home / "server.json").unlink(missing_ok=True)
+        return _launch(home, is_wanted)
 
 
 def stop_server() -> bool:
@@ -97,25 +105,40 @@ def stop_server() -> bool:
         if state is None or condition is ServerCondition.STALE:
             (home / "server.json").unlink(missing_ok=True)
             return False
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(state.pid, number)
-            if _wait_until_gone(state):
-                break
+        _end(state)
         (home / "server.json").unlink(missing_ok=True)
         return True
 
 
+def _end(state: ServerState) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.pid, number)
+        if _wait_until_gone(state):
+            return
+
+
 @contextlib.contextmanager
-def _starting(home: Path) -> Iterator[None]:
+def _starting(home: Path, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """One at a time may start or stop."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "server.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _refuse_unwanted(is_wanted)
+                time.sleep(POLL_S)
         yield
 
 
-def _launch(home: Path) -> ServerState:
+def _refuse_unwanted(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise ServerNotStarted("the embedded Prefect server is not wanted any more")
+
+
+def _launch(home: Path, is_wanted: Callable[[], bool]) -> ServerState:
     port = _free_port(settings().server_port)
     log = home / "logs" / LOG_NAME
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +153,7 @@ def _launch(home: Path) -> ServerState:
             start_new_session=True,  # it outlives the run that starts it, and its terminal
         )
     try:
-        return _wait_until_ready(home, process.pid, time.monotonic() + START_TIMEOUT_S)
+        return _wait_until_ready(home, process.pid, START_TIMEOUT_S, is_wanted)
     except BaseException:
         process.kill()
         process.wait()
@@ -143,7 +166,7 @@ def _server_environment(home: Path, port: int) -> dict[str, str]:
     return kept | {
         "LABWRIGHT_HOME": str(home),
         "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_API_DATABASE_CONNECTION_URL": DATABASE_URL,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # no telemetry, and no error without network
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
@@ -162,8 +185,12 @@ def _free_port(preferred: int) -> int:
     raise ServerNotStarted(f"no port is free on {HOST}")
 
 
-def _wait_until_ready(home: Path, pid: int, deadline: float) -> ServerState:
+def _wait_until_ready(
+    home: Path, pid: int, timeout_s: float, is_wanted: Callable[[], bool]
+) -> ServerState:
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
+        _refuse_unwanted(is_wanted)
         state = read_state(home)
         if state is not None and state.pid == pid and state.answers():
             return state

@@ -68,6 +68,11 @@ class ServerState:
             return ServerCondition.STALE
         return ServerCondition.READY if self.answers() else ServerCondition.STARTING
 
+    def age_s(self) -> float:
+        """How long ago the process started."""
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime_s - self.start_ticks / os.sysconf("SC_CLK_TCK")
+
     def answers(self) -> bool:
         """Whether the server on the port has our token and is ready."""
         try:
