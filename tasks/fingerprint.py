@@ -34,6 +34,7 @@ MACHINERY = (
     "tasks.digests",
     "tasks.documents",
     "tasks.errors",
+    "tasks.annotations",
     "tasks.problems",
     "tasks.identity",
     "tasks.settings",

@@ -9,17 +9,18 @@ except ValidationError as error:
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from tasks.annotations import is_model, members_of
 from tasks.documents import Document, Location
 from tasks.errors import Problem, nearest
 
 MAX_SHOWN_CHARACTERS = 60
+INPUT_MODELS = {"ArtifactRef", "LocalPath", "PackageFiles"}
 
 # Error types that speak of the type of a value, not of the value.
 TYPE_MISMATCHES = re.compile(
@@ -130,7 +131,7 @@ def _message(
         return words if isinstance(details["input"], Mapping) else f"{words} (found {shown})"
     if kind == "union_tag_not_found":
         return f"needs {context.get('discriminator')} (found {shown})"
-    if kind == "model_type" and details["loc"][-1] in ("ArtifactRef", "LocalPath", "PackageFiles"):
+    if kind == "model_type" and INPUT_MODELS.intersection(details["loc"][-1:]):
         return f"must be a path or an artifact, found {shown}"
     numbers = {key: f"{v:g}" if isinstance(v, float) else v for key, v in context.items()}
     words = _WORDS[kind].format(**numbers) if kind in _WORDS else details["msg"]
@@ -161,26 +162,26 @@ def _telling(messages: list[str]) -> list[str]:
 def _fields_beside(model: type[BaseModel], loc: Iterable[str | int]) -> set[str]:
     """The names that are valid where the last part of a location stands."""
     parents = _types_at(model, list(loc)[:-1])
-    return {name for parent in parents if _is_model(parent) for name in parent.model_fields}
+    return {name for parent in parents if is_model(parent) for name in parent.model_fields}
 
 
 def _description(model: type[BaseModel], loc: Iterable[str | int]) -> str:
     *path, last = loc
     for parent in _types_at(model, path):
-        if _is_model(parent) and last in parent.model_fields:
+        if is_model(parent) and last in parent.model_fields:
             return parent.model_fields[last].description or ""
     return ""
 
 
 def _types_at(model: Any, loc: Sequence[str | int]) -> list[Any]:
     """The types that may stand at a location, following fields, items and union members."""
-    current = list(_members(model))
+    current = list(members_of(model))
     for part in loc:
         inner = [
             member
             for candidate in current
             for annotation in _inside(candidate, part)
-            for member in _members(annotation)
+            for member in members_of(annotation)
         ]
         named = [c for c in current if getattr(c, "__name__", None) == part or _tag(c) == part]
         current = inner or named or current
@@ -188,7 +189,7 @@ def _types_at(model: Any, loc: Sequence[str | int]) -> list[Any]:
 
 
 def _inside(candidate: Any, part: str | int) -> Iterator[Any]:
-    if _is_model(candidate):
+    if is_model(candidate):
         if part in candidate.model_fields:
             yield candidate.model_fields[part].annotation
         return
@@ -200,27 +201,12 @@ def _inside(candidate: Any, part: str | int) -> Iterator[Any]:
         yield arguments[1]
 
 
-def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union, else the type itself, without `Annotated`."""
-    if get_origin(annotation) is Annotated:
-        yield from _members(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _members(member)
-    else:
-        yield annotation
-
-
 def _tag(candidate: Any) -> str | None:
     """The value of a union member's own `kind`-like literal field."""
-    if not _is_model(candidate):
+    if not is_model(candidate):
         return None
     for info in candidate.model_fields.values():
         values = get_args(info.annotation)
         if len(values) == 1 and isinstance(values[0], str):
             return values[0]
     return None
-
-
-def _is_model(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

@@ -5,15 +5,15 @@ Nested specs are written out with dotted names; the members of a union by their 
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tasks.annotations import is_model, members_of
 from tasks.artifacts import ArtifactRef, LocalPath, PackageFiles
 
 NAMES: dict[Any, str] = {
@@ -112,19 +112,8 @@ def _one(member: Any) -> str:
     return getattr(member, "__name__", str(member))
 
 
-def members_of(annotation: Any) -> Iterator[Any]:
-    """The members of a union, else the type itself."""
-    if get_origin(annotation) is Annotated:
-        yield from members_of(get_args(annotation)[0])
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from members_of(member)
-    else:
-        yield annotation
-
-
 def is_nested(member: Any) -> bool:
-    return isinstance(member, type) and issubclass(member, BaseModel) and member not in INPUT
+    return is_model(member) and member not in INPUT
 
 
 def tag_of(member: type[BaseModel]) -> str:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flows.experiment.deliverables import Deliverable, Deliverables
 from flows.experiment.overrides import apply_overrides
@@ -44,12 +44,14 @@ from flows.experiment.schema import (
     refuse_other_files,
     with_default_validation,
 )
+from tasks.artifacts import PackageFiles
 from tasks.documents import Document, Location, load_yaml
 from tasks.errors import Problem, SpecError
 from tasks.problems import problems_from
 from tasks.registry import STEPS, step_of, unknown_kind
 from tasks.spec import Placement, Result, Spec
 from tasks.step import Step
+from tasks.store.inputs import package_files
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class _Compiler:
                 self._refuse(("steps", name), "must be a mapping with 'kind' and the step's fields")
             elif "kind" not in fields:
                 self._refuse(("steps", name, "kind"), f"is required: one of {', '.join(STEPS)}")
-            elif fields["kind"] not in STEPS:
+            elif not isinstance(fields["kind"], str) or fields["kind"] not in STEPS:
                 self._refuse(("steps", name, "kind"), unknown_kind(str(fields["kind"])))
             else:
                 self._kinds[name] = step_of(fields["kind"])
@@ -224,13 +226,19 @@ class _Compiler:
     ) -> None:
         """Validate a spec with placeholders for what is not known yet."""
         try:
-            step.spec_type.model_validate(
+            spec = step.spec_type.model_validate(
                 with_placeholders(fields, known), context={"base_dir": self._document.folder}
             )
         except ValidationError as error:
             self._problems += known_problems(
                 error, self._document, place, step.spec_type, fields, known
             )
+            return
+        for at, wanted in _packages_in(spec):
+            try:
+                package_files(wanted)
+            except ValueError as error:
+                self._refuse((*place, *at), str(error))
 
     def _deliverables(self, written: Any) -> tuple[Deliverable, ...]:
         if written is None:
@@ -257,6 +265,21 @@ class _Compiler:
             cycle = [str(name) for name in reversed(error.args[1])]
             self._refuse(("steps", cycle[0]), f"steps wait for each other: {' -> '.join(cycle)}")
             return ()
+
+
+def _packages_in(tree: Any) -> Iterator[tuple[Location, PackageFiles]]:
+    """Every input that a package has to bring, with its place in a spec."""
+    parts: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(tree, PackageFiles):
+        yield (), tree
+    elif isinstance(tree, BaseModel):
+        parts = ((name, getattr(tree, name, None)) for name in type(tree).model_fields)
+    elif isinstance(tree, Mapping):
+        parts = ((str(key), value) for key, value in tree.items())
+    elif isinstance(tree, list | tuple):
+        parts = enumerate(tree)
+    for part, value in parts:
+        yield from (((part, *at), found) for at, found in _packages_in(value))
 
 
 def _as_text(tree: Any) -> Any:

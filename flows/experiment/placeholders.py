@@ -6,16 +6,16 @@ value; what it says about the value itself is not known yet, and is checked when
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flows.experiment.references import StepReference, Template, references_in
+from tasks.annotations import is_model, members_of
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.documents import Document, Location
 from tasks.errors import Problem, nearest
@@ -30,9 +30,9 @@ def annotation_at(result_type: type[BaseModel], path: Location) -> Any:
     """The type of a part of a result; raises ValueError with the nearest name if there is none."""
     current: Any = result_type
     for part in path:
-        candidates = [inner for member in _members(current) for inner in _inside(member, part)]
+        candidates = [inner for member in members_of(current) for inner in _inside(member, part)]
         if not candidates:
-            models = [member for member in _members(current) if _is_model(member)]
+            models = [member for member in members_of(current) if is_model(member)]
             valid = sorted({name for model in models for name in model.model_fields})
             hint = nearest(str(part), valid) or (f"; it has {', '.join(valid)}" if valid else "")
             raise ValueError(f"has no field '{part}'{hint}")
@@ -42,7 +42,7 @@ def annotation_at(result_type: type[BaseModel], path: Location) -> Any:
 
 def placeholder(annotation: Any) -> Any:
     """A value of the type, or `UNKNOWN` where none can be made up."""
-    for member in _members(annotation):
+    for member in members_of(annotation):
         if member is ArtifactRef:
             return ArtifactRef(
                 kind=ArtifactKind.FILE, digest=_ZERO_DIGEST, size_bytes=0, name="not made yet"
@@ -53,7 +53,7 @@ def placeholder(annotation: Any) -> Any:
             return next(iter(member))
         if get_origin(member) is Literal:
             return get_args(member)[0]
-        if _is_model(member):
+        if is_model(member):
             return member.model_construct(
                 **{name: placeholder(info.annotation) for name, info in member.model_fields.items()}
             )
@@ -67,7 +67,7 @@ def placeholder(annotation: Any) -> Any:
 
 def may_stand_in_text(annotation: Any) -> bool:
     """Whether a value of the type can be a text or a number."""
-    members = _members(annotation)
+    members = tuple(members_of(annotation))
     return any(
         member is Any
         or member in _SCALARS
@@ -129,11 +129,11 @@ def _is_open(annotation: Any) -> bool:
 
 
 def _is_artifact(annotation: Any) -> bool:
-    return ArtifactRef in _members(annotation)
+    return ArtifactRef in members_of(annotation)
 
 
 def _inside(member: Any, part: str | int) -> Iterator[Any]:
-    if _is_model(member):
+    if is_model(member):
         if part in member.model_fields:
             yield member.model_fields[part].annotation
         return
@@ -142,15 +142,3 @@ def _inside(member: Any, part: str | int) -> Iterator[Any]:
         yield arguments[0]
     elif isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
         yield arguments[1]
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(m for argument in get_args(annotation) for m in _members(argument))
-    return (annotation,)
-
-
-def _is_model(member: Any) -> bool:
-    return isinstance(member, type) and issubclass(member, BaseModel)

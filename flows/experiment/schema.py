@@ -102,10 +102,13 @@ def expand(document: Document) -> Document:
     take("training", "command")
     take("analysis", "analyze")
     if "metadata" in tree:
-        header = dict(tree.get("experiment") or {})
-        header.setdefault("metadata", tree.pop("metadata"))
-        tree["experiment"] = header
-        moves[("metadata",)] = ("experiment", "metadata")
+        written = tree.get("experiment")
+        if written is None or isinstance(written, dict):  # else it is refused for its own sake
+            header = dict(written or {})
+            header.setdefault("metadata", tree["metadata"])
+            tree["experiment"] = header
+            moves[("metadata",)] = ("experiment", "metadata")
+        del tree["metadata"]
     if has_training and isinstance(tree.get("deliverables"), list):
         tree["deliverables"] = [_from_training(item) for item in tree["deliverables"]]
     if problems:
