@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from flows.server import (
     ServerCondition,
     configured_api,
+    control,
     server_condition,
     start_server,
     stop_server,
@@ -27,14 +29,16 @@ START = "from flows.server import start_server; s = start_server(); print(s.pid,
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of its own, on a port of its own; whatever runs there is stopped."""
+    """A home of its own with a difficult name, on a port of its own; what runs there is stopped."""
+    folder = tmp_path / "home? 100%"
+    folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("LABWRIGHT_HOME", str(folder))
     monkeypatch.setenv("LABWRIGHT_SERVER_PORT", str(port))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    yield tmp_path
+    yield folder
     stop_server()
 
 
@@ -46,6 +50,7 @@ def test_two_runs_that_start_at_once_share_one_server_and_stop_leaves_nothing(ho
     ]
     told = {starter.communicate(timeout=200)[0] for starter in starters}
     assert len(told) == 1
+    assert (home / "prefect.db").exists()
     pid = int(told.pop().split()[0])
     condition, state = server_condition()
     assert condition is ServerCondition.READY
@@ -79,6 +84,28 @@ def test_a_stale_file_is_recognised_even_if_its_pid_is_anothers_now(home: Path) 
     condition, _ = server_condition()
     assert condition is ServerCondition.STALE
     assert stop_server() is False, "nobody is signalled"
+    assert not (home / "server.json").exists()
+
+
+def test_a_server_that_hangs_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    threading.Thread(target=hanging.wait, daemon=True).start()  # or it would stay as a zombie
+    ticks = process_start_ticks(hanging.pid)
+    state = {"port": 1, "pid": hanging.pid, "start_ticks": ticks, "token": "ours"}
+    (home / "server.json").write_text(json.dumps(state))
+    assert server_condition()[0] is ServerCondition.STARTING
+    monkeypatch.setattr(control, "START_TIMEOUT_S", 0.0)
+
+    class LaunchedError(Exception):
+        """A server would be started now."""
+
+    def launch(*_: object) -> None:
+        raise LaunchedError
+
+    monkeypatch.setattr(control, "_launch", launch)
+    with pytest.raises(LaunchedError):
+        start_server()
+    assert process_start_ticks(hanging.pid) is None
     assert not (home / "server.json").exists()
 
 
