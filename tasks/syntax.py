@@ -14,11 +14,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+# CPython before 3.13 counts the depth of its recursion once for all threads (gh-106905): two that
+# parse at the same time end in a SystemError.
+_PARSING = threading.Lock()
 IMPORT_CALLS = frozenset({"import_module", "__import__", "run_module", "run_path", "exec_module"})
 
 
@@ -46,7 +50,8 @@ class Source:
 
 def read_source(code: bytes) -> Source:
     """Parse a file; SyntaxError where it is no Python."""
-    tree = ast.parse(code)
+    with _PARSING:
+        tree = ast.parse(code)
     text = json.dumps(_normal_form(tree), separators=(",", ":"))
     imports: list[Import] = []
     strings: set[str] = set()

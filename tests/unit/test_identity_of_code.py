@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,11 @@ def test_unchanged_code_is_read_once_a_process(tree: Path, monkeypatch: pytest.M
     for _ in range(3):
         code_fingerprint("tasks.count.body", tree)
     assert len(read) == len(closure("tasks.count.body", tree))
+
+
+def test_many_threads_parse_at_once() -> None:
+    """Steps that run side by side compute their identities side by side."""
+    code = "\n".join(f"x{n} = {'(' * 40}{n}{')' * 40}" for n in range(400)).encode()
+    with ThreadPoolExecutor(8) as threads:
+        digests = {source.digest for source in threads.map(read_source, [code] * 48)}
+    assert len(digests) == 1
