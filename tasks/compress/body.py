@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.body import BodyContext, run_body
-from tasks.compress.layout import layout_of, read_layout
+from tasks.compress.layout import read_layout
 from tasks.compress.modifiers import Role
 from tasks.compress.plan import expected_size_bytes, planned_groups, problems_of
 from tasks.compress.recipe import Recipe
@@ -65,6 +65,7 @@ def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
     import transformers
 
     from tasks.compress import calibration, llmcompressor_run, verify
+    from tasks.compress.loaded import layout_of
 
     device = torch.device(spec.device_kind)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -6,7 +6,7 @@
 
 A header does not tell a module's class. Two-dimensional weights that are not embeddings count as
 `Linear`, which holds for decoder models; a pattern that names another class is given the benefit of
-the doubt here, and `layout_of` reads the loaded model, where classes are known.
+the doubt here, and `loaded.py` reads the loaded model, where classes are known.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.model_folder import check_model_folder, read_config
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 EMBEDDING = re.compile(r"(^|[._])(embed|embeddings?|wte|wpe|embed_tokens|embed_in)$")
 CLASS_NAME = re.compile(r"^[A-Z]\w*$")
@@ -100,24 +96,6 @@ def read_layout(folder: Path) -> ModelLayout:
         size_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
         max_positions=text_config.get("max_position_embeddings"),
         has_tied_head=has_tied_head,
-    )
-
-
-def layout_of(model: Module, stored: ModelLayout) -> ModelLayout:
-    """The same of a loaded model, whose modules and classes are known for certain."""
-    from torch import nn
-
-    linears = tuple(
-        Linear(name, module.out_features, module.in_features, module.weight.element_size())
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    )
-    return ModelLayout(
-        linears=linears,
-        modules=frozenset(name for name, _ in model.named_modules() if name),
-        size_bytes=stored.size_bytes,
-        max_positions=stored.max_positions,
-        has_tied_head=stored.has_tied_head,
     )
 
 

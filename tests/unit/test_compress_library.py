@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.compress.layout import layout_of, matches, read_layout
+from tasks.compress.layout import matches, read_layout
+from tasks.compress.loaded import layout_of
 from tasks.compress.modifiers import (
     INTERNAL_FIELDS,
     MODIFIERS,
