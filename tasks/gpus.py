@@ -144,7 +144,7 @@ def _too_few(num_gpus: int, gpus: tuple[Gpu, ...]) -> str:
     note = "" if hidden is None else f"; CUDA_VISIBLE_DEVICES={hidden} may hide some"
     return (
         f"{num_gpus} GPUs are asked for, and this machine has {len(gpus)} ({there}){note}; "
-        "lower `placement.gpus`, or place the step on a pool that has them"
+        "lower `placement.gpus`, or run on a machine that has them"
     )
 
 

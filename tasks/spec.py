@@ -16,7 +16,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Frozen(BaseModel):
@@ -54,7 +54,9 @@ def local_device_kind() -> DeviceKind:
 class Placement(Frozen):
     """Where and how a step runs. Never part of its identity."""
 
-    pool: str | None = Field(default=None, description="Work pool; None runs in place.")
+    pool: str | None = Field(
+        default=None, description="Work pool; None runs in place, the only way yet."
+    )
     gpus: int = Field(default=0, ge=0, description="Number of whole GPUs the body gets.")
     timeout_s: float | None = Field(
         default=None, gt=0, description="Deadline of the body in seconds; None is no deadline."
@@ -69,3 +71,10 @@ class Placement(Frozen):
         default_factory=dict, description="Extra environment variables of the body."
     )
     image: str | None = Field(default=None, description="Container image, for pools that use one.")
+
+    @field_validator("pool", "image")
+    @classmethod
+    def _runs_in_place(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError("work pools are not available yet; leave it out to run here")
+        return value

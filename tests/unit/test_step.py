@@ -59,9 +59,7 @@ async def test_a_result_feeds_the_next_step(home: Path) -> None:
 
 async def test_placement_and_observers_never_change_the_identity(home: Path) -> None:
     computed = await toy.compute(ToySpec(), placed(home))
-    elsewhere = Placement(
-        timeout_s=60, memory_gib=2, environment={"A": "b"}, image="i", pool="p", gpus=0
-    )
+    elsewhere = Placement(timeout_s=60, memory_gib=2, environment={"A": "b"}, gpus=0)
     with observing(Witness()):
         again = await toy.compute(ToySpec(), elsewhere)
     assert again.is_cached
