@@ -8,6 +8,7 @@ told apart. The count is of what the step may use: GPUs it was given, or CPU cor
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, StringConstraints
 
+from tasks.errors import EnvironmentMissing
 from tasks.gpus import list_gpus
 
 THIS_MACHINE = "this machine"
@@ -31,8 +33,12 @@ def found_class() -> str:
     return f"gpu-{_slug(names.pop())}-{len(gpus)}"
 
 
+@functools.cache
 def this_machine() -> str:
-    """What a step placed here without further words will find: one GPU where there is any."""
+    """What a step placed here without further words will find: one GPU where there is any.
+
+    Asked once a process: every spec wants to know, and no machine becomes another.
+    """
     gpus = list_gpus()
     return f"gpu-{_slug(gpus[0].name)}-1" if gpus else found_class()
 
@@ -53,7 +59,12 @@ def _slug(name: str) -> str:
 
 
 def _resolved(value: object) -> object:
-    return this_machine() if value == THIS_MACHINE else value
+    if value != THIS_MACHINE:
+        return value
+    try:
+        return this_machine()
+    except EnvironmentMissing as error:
+        raise ValueError(f"the class of this machine is not known: {error}") from error
 
 
 HardwareClass = Annotated[

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.artifacts import ArtifactRef, Input
-from tasks.benchmark.hardware import HardwareClass, this_machine
+from tasks.benchmark.hardware import THIS_MACHINE, HardwareClass
+from tasks.errors import SpecError
 from tasks.serving.options import ServerOptions
 from tasks.spec import Frozen, Result, Spec
 from tasks.standards import StandardKind, load
@@ -64,7 +65,12 @@ class Workload(Frozen):
 
 def _standard_workload(value: Any) -> Any:
     """The content of a standard takes the place of its name: the content is what is measured."""
-    return load(StandardKind.BENCHMARKING, value).content if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return load(StandardKind.BENCHMARKING, value).content
+    except SpecError as error:
+        raise ValueError(str(error)) from error
 
 
 class Synchronous(Frozen):
@@ -203,7 +209,8 @@ class BenchmarkSpec(Spec):
         default_factory=ServerOptions, description="How the vLLM server is set up."
     )
     hardware: HardwareClass = Field(
-        default_factory=this_machine,
+        default=THIS_MACHINE,
+        validate_default=True,
         description="Class of the hardware that is measured; the step fails on any other.",
     )
     occasion: str = Field(

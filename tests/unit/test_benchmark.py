@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tasks.benchmark.spec import (
     Synchronous,
     Throughput,
 )
+from tasks.errors import EnvironmentMissing
 from tasks.gpus import Gpu
 from tasks.serving import Server
 from tasks.standards import StandardKind, names
@@ -44,6 +45,13 @@ def make_spec(**fields: Any) -> BenchmarkSpec:
         "hardware": "cpu-test-2",
     }
     return BenchmarkSpec.model_validate({**defaults, **fields})
+
+
+@pytest.fixture(autouse=True)
+def no_machine_is_remembered() -> Iterator[None]:
+    hardware.this_machine.cache_clear()
+    yield
+    hardware.this_machine.cache_clear()
 
 
 @pytest.fixture
@@ -322,6 +330,22 @@ class TestSpec:
         named = make_spec(workload="chat")
         assert named == make_spec(workload={"prompt_tokens": 512, "output_tokens": 256})
 
+    def test_everything_wrong_with_a_spec_is_told_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a name stands for, and what machine this is, are fields like all others."""
+
+        def no_answer() -> tuple[Gpu, ...]:
+            raise EnvironmentMissing("nvidia-smi does not answer")
+
+        monkeypatch.setattr(hardware, "list_gpus", no_answer)
+        with pytest.raises(ValidationError) as caught:
+            BenchmarkSpec.model_validate({"model": REF, "workload": "chatt", "repeats": 0})
+        said = {error["loc"]: error["msg"] for error in caught.value.errors()}
+        assert set(said) == {("workload",), ("repeats",), ("hardware",)}
+        assert "did you mean 'chat'?" in said["workload",]
+        assert "this machine is not known: nvidia-smi does not answer" in said["hardware",]
+
     def test_repeats_are_interleaved_and_a_linear_drift_cancels(self) -> None:
         profiles = (Synchronous(), Concurrent(streams=4), Throughput())
         order = list(in_order(profiles, 4))
@@ -342,6 +366,16 @@ class TestSpec:
 
 
 class TestHardware:
+    def test_the_driver_is_asked_once_for_any_number_of_specs(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        gpu = Gpu(0, "GPU-0", "NVIDIA H200", 143771)
+        monkeypatch.setattr(hardware, "list_gpus", lambda: asked.append(1) or (gpu,))
+        specs = [make_spec(hardware=hardware.THIS_MACHINE, seed=seed) for seed in range(5)]
+        assert {spec.hardware for spec in specs} == {"gpu-nvidia-h200-1"}
+        assert len(asked) == 1
+
     def test_class_names_model_and_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gpus = tuple(Gpu(n, f"GPU-{n}", "NVIDIA H200", 143771) for n in range(8))
         monkeypatch.setattr(hardware, "list_gpus", lambda: gpus)
