@@ -20,6 +20,7 @@ from tasks.benchmark.load import derived_seed, load_generator, prepare, run_load
 from tasks.benchmark.points import UnusableLoad, load_point, num_lost
 from tasks.benchmark.spec import BenchmarkResult, BenchmarkSpec, Concurrent, LoadPoint, Profile
 from tasks.body import BodyContext, run_body
+from tasks.model_folder import check_model_folder
 from tasks.serving import Server, vllm_server
 
 WARMUP_STREAMS = 4
@@ -35,6 +36,7 @@ def main(spec: BenchmarkSpec, context: BodyContext) -> BenchmarkResult:
             f"the spec declares hardware '{spec.hardware}', this is '{hardware}'; place the step "
             "on a machine of that class, or declare the one that is there"
         )
+    check_model_folder(model)
     refuse_too_long(spec, model)
     log, reports = context.out / "vllm.log", context.out / "guidellm"
     reports.mkdir()

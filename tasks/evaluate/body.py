@@ -19,6 +19,7 @@ from tasks.evaluate.json_lines import clean, write_json, write_json_lines
 from tasks.evaluate.scores import score_tasks
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tasks.evaluate.task_folder import working_folder
+from tasks.model_folder import check_model_folder
 
 KEPT_RESULTS = (
     "results",
@@ -34,6 +35,7 @@ KEPT_RESULTS = (
 
 def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
     model_folder = context.path(spec.model)
+    check_model_folder(model_folder)
     task_folder = context.path(spec.task_folder) if spec.task_folder else None
     mirror = context.path(spec.mirror) if spec.mirror else None
     sources = [source for source in (task_folder, mirror) if source is not None]

@@ -9,13 +9,19 @@ ignores the user's with a log line, and spends seconds on collecting the environ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lm_eval
 import numpy as np
+from jinja2 import Environment
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import utils as lm_eval_utils
 from lm_eval.api import metrics
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
@@ -37,8 +43,37 @@ _AGGREGATIONS = {
 }
 
 
+def confine_templates(*, allow_code: bool) -> None:
+    """Give the templates of tasks data to look at and nothing that runs, unless that is allowed.
+
+    lm-eval renders `doc_to_text` and its like in a plain Jinja environment, in which a template
+    reaches any Python function by way of an object's attributes: YAML that passes for data would
+    run code. All of lm-eval renders by way of this one module variable.
+    """
+    kind = Environment if allow_code else SandboxedEnvironment
+    plain = lm_eval_utils.env
+    lm_eval_utils.env = kind(
+        loader=plain.loader,
+        undefined=plain.undefined,
+        keep_trailing_newline=plain.keep_trailing_newline,
+    )
+    lm_eval_utils.env.filters.update(plain.filters)
+
+
+@contextlib.contextmanager
+def _refusal_in_words() -> Iterator[None]:
+    try:
+        yield
+    except SecurityError as error:
+        raise ValueError(
+            f"a template of the tasks asks for more than its data ({error}): "
+            "read it, then set allow_task_code: true"
+        ) from error
+
+
 def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
     """Tasks with their data, set up as the spec says; ValueError with every problem in words."""
+    confine_templates(allow_code=spec.allow_task_code)
     manager = _task_manager(spec, task_folder)
     unknown = [name for name in spec.tasks if name not in manager.task_index]
     if unknown:
@@ -49,7 +84,8 @@ def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
             )
         )
     try:
-        loaded: Loaded = manager.load(list(spec.tasks))
+        with _refusal_in_words():
+            loaded: Loaded = manager.load(list(spec.tasks))
     except (OSError, KeyError) as error:  # datasets' errors for what is not there are OSErrors
         where = "on the hub" if spec.allow_hub else "in task_folder or mirror"
         raise ValueError(f"the data of {', '.join(spec.tasks)} is not {where}: {error}") from error
@@ -128,17 +164,18 @@ def run(spec: EvaluateSpec, model: Any, loaded: Loaded) -> dict[str, Any]:
     set_torch_seed(seeds.torch)
     os.environ["DISABLE_MULTIPROC"] = "1"  # bootstrap here, not in as many processes as cores
     try:
-        results: dict[str, Any] = evaluate(
-            lm=model,
-            task_dict=loaded,
-            limit=spec.limit,
-            bootstrap_iters=spec.num_bootstrap,
-            log_samples=True,
-            system_instruction=spec.system_instruction,
-            apply_chat_template=spec.apply_chat_template,
-            fewshot_as_multiturn=spec.fewshot_as_multiturn,
-            confirm_run_unsafe_code=False,
-        )
+        with _refusal_in_words():
+            results: dict[str, Any] = evaluate(
+                lm=model,
+                task_dict=loaded,
+                limit=spec.limit,
+                bootstrap_iters=spec.num_bootstrap,
+                log_samples=True,
+                system_instruction=spec.system_instruction,
+                apply_chat_template=spec.apply_chat_template,
+                fewshot_as_multiturn=spec.fewshot_as_multiturn,
+                confirm_run_unsafe_code=False,
+            )
     except OverflowError as error:
         raise ValueError(
             f"a perplexity is too large for a float: the model gives no usable probabilities "

@@ -100,7 +100,8 @@ class EvaluateSpec(Spec):
         description="Download datasets from the hub. What it serves is not part of the identity.",
     )
     allow_task_code: bool = Field(
-        default=False, description="Run the Python code that the task folder brings (!function)."
+        default=False,
+        description="Run Python code that the task folder brings (!function, templates).",
     )
     backend: Backend = Field(default=Backend.HF, description="What runs the model.")
     num_fewshot: int | None = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def answers(
             ),
             "separators": spec("says line separators", warmup_requests=0),
             "a death": spec("dies while serving", warmup_requests=0, num_requests=1000),
+            "pickled": make_spec(pickled_model(tiny_model, folder / "model"), folder, "healthy"),
             "other hardware": spec("healthy", hardware="gpu-abacus-1"),
             "too long": spec("healthy", workload={"prompt_tokens": 400, "output_tokens": 400}),
         },
@@ -130,6 +132,18 @@ def test_server_that_dies_fails_the_step_with_its_last_words(answers: dict[str, 
 
 def test_other_hardware_than_declared_is_refused(answers: dict[str, Answer]) -> None:
     assert "declares hardware 'gpu-abacus-1'" in str(answers["other hardware"].error)
+
+
+def pickled_model(model: Path, target: Path) -> Path:
+    """A copy whose weights are pickled, as old models' are."""
+    shutil.copytree(model, target)
+    (target / "model.safetensors").rename(target / "pytorch_model.bin")
+    return target
+
+
+def test_pickled_weights_are_refused_before_a_server_starts(answers: dict[str, Answer]) -> None:
+    assert "pytorch_model.bin, pickled weights, which can run code" in str(answers["pickled"].error)
+    assert not (answers["pickled"].out / "vllm.log").exists()
 
 
 def test_requests_longer_than_the_model_are_refused(answers: dict[str, Answer]) -> None:

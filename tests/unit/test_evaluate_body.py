@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +28,12 @@ CODED_TASK = """\
 include: heldout_choice.yaml
 task: coded
 process_docs: !function first.first_two
+"""
+# Reaches a Python function from a template, by way of an object's attributes.
+TEMPLATE_TASK = """\
+include: heldout_choice.yaml
+task: reaching
+doc_to_text: "{{ cycler.__init__.__globals__.os.getpid() }} {{query}}"
 """
 CODE = "def first_two(documents):\n    return documents.select(range(2))\n"
 
@@ -65,6 +72,8 @@ def runs(
         base = {"model": tiny_model, "task_folder": task_folder, "device_kind": "cpu"}
         return EvaluateSpec(**{**base, "tasks": ("heldout_choice",), **fields})
 
+    reaching = write_tiny_tasks(folder / "reaching-tasks")
+    (reaching / "reaching.yaml").write_text(TEMPLATE_TASK)
     coded = write_tiny_tasks(folder / "coded-tasks")
     (coded / "coded.yaml").write_text(CODED_TASK)
     (coded / "first.py").write_text(CODE)
@@ -82,6 +91,12 @@ def runs(
                 generation={"max_new_tokens": 2, "stop": ("=,",)},
             ),
             "coded": spec(task_folder=coded, tasks=("coded",), allow_task_code=True),
+            "reaching": spec(task_folder=reaching, tasks=("reaching",)),
+            "reaching, allowed": spec(
+                task_folder=reaching, tasks=("reaching",), limit=1, allow_task_code=True
+            ),
+            "pickled": spec(model=pickled_model(tiny_model, folder / "pickled-model")),
+            "with code": spec(model=coded_model(tiny_model, folder / "coded-model")),
             "nan": spec(model=nan_model(tiny_model, folder / "nan-model")),
             "fewshot": spec(tasks=("heldout_answer",), num_fewshot=2),
             "generation": spec(generation={"max_new_tokens": 2}),
@@ -91,10 +106,24 @@ def runs(
     )
 
 
+def pickled_model(model: Path, target: Path) -> Path:
+    """A copy whose weights are pickled, as old models' are."""
+    shutil.copytree(model, target)
+    (target / "model.safetensors").rename(target / "pytorch_model.bin")
+    return target
+
+
+def coded_model(model: Path, target: Path) -> Path:
+    """A copy that wants code of its own to be run."""
+    shutil.copytree(model, target)
+    config = json.loads((target / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling.Model"}
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
 def nan_model(model: Path, target: Path) -> Path:
     """A copy whose last norm is NaN, as an overflown compression leaves it."""
-    import shutil
-
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -244,10 +273,19 @@ def test_a_task_folder_may_bring_code_when_allowed(runs: dict[str, Answer]) -> N
     assert result_of(runs["coded"]).score("coded", "acc").num_items == 2
 
 
+def test_a_template_may_reach_python_only_when_allowed(runs: dict[str, Answer]) -> None:
+    prompt, _ = runs["reaching, allowed"].json_lines("outputs.jsonl")[0]["arguments"][0]
+    assert prompt.split()[0].isdigit(), "or the test would prove nothing"
+    assert runs["reaching"].result is None
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("nan", "likelihoods are NaN for 10 of 10 samples of task 'heldout_choice'"),
+        ("reaching", "a template of the tasks asks for more than its data (access to attribute"),
+        ("pickled", "pytorch_model.bin, pickled weights, which can run code when read"),
+        ("with code", "config.json has 'auto_map': it wants to run Python code"),
         ("fewshot", "task 'heldout_answer' is defined with 0 examples"),
         ("generation", "generation has no effect"),
         ("long", "max_length is 4096, but the model has 512 positions"),
