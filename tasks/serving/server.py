@@ -32,8 +32,9 @@ from pathlib import Path
 
 import psutil
 
+from infra.pins import has_nvidia_gpu
 from tasks.environments import vllm_command
-from tasks.errors import LabwrightError
+from tasks.errors import EnvironmentMissing, LabwrightError
 from tasks.gpus import list_gpus
 from tasks.serving.options import ServerOptions
 from tasks.serving.surroundings import (
@@ -124,13 +125,14 @@ def vllm_server(
     """Serve a model folder as `name` until the block ends.
 
     `meanwhile` runs while the server starts, for what the caller has to load anyway. Raises
-    ServerDied, or EnvironmentMissing where there is no serve environment.
+    ServerDied, or EnvironmentMissing where there is no serve environment, or no GPU for it.
     """
+    num_gpus = _num_gpus()
     with loopback_without_proxy(), reserved_port() as port:
         key = secrets.token_hex(24)
         command = [*vllm_command(), "serve", str(model), "--host=127.0.0.1", f"--port={port}"]
         command += [f"--served-model-name={name}", "--disable-uvicorn-access-log"]
-        command += options.arguments(len(list_gpus()))
+        command += options.arguments(num_gpus)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -151,6 +153,18 @@ def vllm_server(
             if server.has_died and not isinstance(error, ServerDied):
                 server.check_alive()
             raise
+
+
+def _num_gpus() -> int:
+    """How many the server gets; EnvironmentMissing if it needs one and is shown none."""
+    num_gpus = len(list_gpus())
+    if has_nvidia_gpu() and num_gpus == 0:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise EnvironmentMissing(
+            "vLLM is installed here in its build for GPUs, and this step is shown none "
+            f"(CUDA_VISIBLE_DEVICES={shown!r}): set device_kind: cuda or placement.gpus"
+        )
+    return num_gpus
 
 
 def _wait_until_ready(

@@ -17,8 +17,10 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from tasks.errors import EnvironmentMissing
 from tasks.serving import Server, ServerDied, ServerOptions, vllm_server
 from tasks.serving.surroundings import server_environment
+from tests.fakes.gpus import fake_gpus
 
 FAKE_VLLM = Path(__file__).parents[1] / "fakes" / "vllm.py"
 
@@ -29,6 +31,7 @@ def fake_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
         "tasks.serving.server.vllm_command", lambda: [sys.executable, str(FAKE_VLLM)]
     )
+    monkeypatch.setattr("tasks.serving.server.has_nvidia_gpu", lambda: False)
 
 
 @pytest.fixture
@@ -265,3 +268,15 @@ def test_flags_that_belong_to_the_machinery_are_refused(flag: str, words: str) -
 def test_variables_that_belong_to_the_machinery_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         ServerOptions(environment={name: "1"})
+
+
+def test_a_gpu_build_without_a_gpu_is_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.serving.server.has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr("tasks.serving.server.list_gpus", fake_gpus(0))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    expected = r"build for GPUs, and this step is shown none \(CUDA_VISIBLE_DEVICES=''\)"
+    with pytest.raises(EnvironmentMissing, match=expected), serve(tmp_path):
+        pytest.fail("it never served")
+    assert not (tmp_path / "server.log").exists()
