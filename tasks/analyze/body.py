@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from tasks.analyze import plots
 from tasks.analyze.report import render_report
-from tasks.analyze.rows import compare_variants, pareto_front, read_samples
-from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, VariantRow
+from tasks.analyze.rows import (
+    SampleLine,
+    compare_variants,
+    pareto_front,
+    parse_samples,
+    read_samples,
+)
+from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, Variant, VariantRow
 from tasks.artifacts import ArtifactKind
 from tasks.body import BodyContext, run_body
 from tasks.metrics import read_metrics
@@ -18,11 +25,7 @@ MEBIBYTE = 1 << 20
 def main(spec: AnalyzeSpec, context: BodyContext) -> AnalyzeResult:
     """Compare the variants, write table.json and the report."""
     samples = {
-        name: read_samples(
-            json.loads(line)
-            for evaluation in variant.evaluations
-            for line in context.path(evaluation.samples).read_text(encoding="utf-8").splitlines()
-        )
+        name: read_samples(_sample_lines(name, variant, context))
         for name, variant in spec.variants.items()
     }
     rows = compare_variants(spec.baseline, spec.variants, samples, spec.confidence)
@@ -75,9 +78,18 @@ def main(spec: AnalyzeSpec, context: BodyContext) -> AnalyzeResult:
     )
 
 
+def _sample_lines(name: str, variant: Variant, context: BodyContext) -> Iterator[SampleLine]:
+    for evaluation in variant.evaluations:
+        with context.path(evaluation.samples).open(encoding="utf-8") as file:
+            try:
+                yield from parse_samples(file)
+            except ValueError as error:
+                raise ValueError(f"variant '{name}': {error}") from error
+
+
 def _primary(spec: AnalyzeSpec, rows: tuple[VariantRow, ...]) -> str | None:
     """The metric that stands for quality; ValueError where the one asked for was not compared."""
-    compared = list(dict.fromkeys(r.label for row in rows for r in row.recoveries))
+    compared = list(dict.fromkeys(r.label for row in rows for r in row.recoveries if r.is_compared))
     if spec.primary is not None and spec.primary not in compared:
         raise ValueError(f"primary '{spec.primary}' was not compared; there are {compared}")
     return spec.primary or next(iter(compared), None)

@@ -1,6 +1,6 @@
 """The report's plots, each from plain numbers to one SVG: no dates, no ids that change.
 
-svg = recovery_plot(rows)      # text; embed it as an image
+svg = recovery_plot(result.rows, confidence=0.95)      # text; embed it as an image
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tasks.analyze.spec import VariantRow
+from tasks.analyze.table import percent
 from tasks.benchmark.spec import LoadPoint
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.0
@@ -79,7 +80,7 @@ def recovery_plot(rows: Sequence[VariantRow], confidence: float) -> str | None:
         axes.set_yticks(range(len(found)), [label for label, *_ in found], fontsize=9)
         axes.invert_yaxis()
         axes.set(
-            title=f"Recovery with {confidence:.0%} intervals (paired by item)",
+            title=f"Recovery with {percent(confidence)} intervals (paired by item)",
             xlabel="recovery (%): 100 is the baseline, 99 is dashed",
         )
     return buffer.getvalue()

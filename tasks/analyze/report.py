@@ -8,7 +8,7 @@ from importlib.resources import files
 import jinja2
 
 from tasks.analyze.spec import AnalyzeSpec, VariantRow
-from tasks.analyze.table import comparison_table
+from tasks.analyze.table import comparison_table, gaps, percent
 
 
 def render_report(
@@ -24,7 +24,8 @@ def render_report(
     return environment.from_string(template).render(
         title=spec.title,
         baseline=spec.baseline,
-        confidence=spec.confidence,
+        confidence=percent(spec.confidence),
+        gaps=gaps(rows),
         headers=headers,
         lines=lines,
         rows=rows,

@@ -1,20 +1,40 @@
 """From samples, scores and load points to the rows of a comparison: pure, plain numbers.
 
-rows = compare_variants(baseline="baseline", measured={...}, samples={...}, confidence=0.95)
-front = pareto_front({row.name: (row.model_size_bytes, -recovery)})
+rows = compare_variants("baseline", variants, samples, confidence=0.95)
+front = pareto_front({"w8a8": (size_bytes, -recovery), ...})
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from tasks.analyze.paired import PairedItems, Statistic, compare_paired
+from pydantic import Field, ValidationError
+
+from tasks.analyze.paired import (
+    Method,
+    PairedComparison,
+    PairedItems,
+    Statistic,
+    compare_paired,
+)
 from tasks.analyze.spec import Latency, Recovery, ServingSummary, Variant, VariantRow
 from tasks.benchmark.spec import LoadPoint
+from tasks.spec import Frozen
 
 MetricKey = tuple[str, str]  # task, metric label
+
+
+class SampleLine(Frozen):
+    """One line of samples.jsonl, as the evaluate step writes them."""
+
+    task: str = Field(description="Name of the task.")
+    metric: str = Field(description="Name of the metric, with its filter.")
+    item: str = Field(description="Digest of the item's content.")
+    cluster: str | None = Field(default=None, description="The source that the item is from.")
+    numerator: float = Field(description="The item's share of the score.")
+    denominator: float = Field(gt=0, description="The item's weight.")
 
 
 class Sample(NamedTuple):
@@ -28,14 +48,27 @@ class Sample(NamedTuple):
 Samples = Mapping[MetricKey, Mapping[str, Sample]]
 
 
-def read_samples(lines: Iterable[Mapping[str, Any]]) -> dict[MetricKey, dict[str, Sample]]:
-    """samples.jsonl, by metric and item; ValueError where an item stands twice."""
+def parse_samples(lines: Iterable[str]) -> Iterator[SampleLine]:
+    """The lines of one samples.jsonl; ValueError names the first that is none, and says why."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield SampleLine.model_validate_json(line)
+        except ValidationError as error:
+            wrong = "; ".join(
+                ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"])))
+                for one in error.errors()
+            )
+            raise ValueError(f"line {number} of the samples is no sample: {wrong}") from error
+
+
+def read_samples(lines: Iterable[SampleLine]) -> dict[MetricKey, dict[str, Sample]]:
+    """A variant's samples by metric and item; ValueError where an item stands twice."""
     found: dict[MetricKey, dict[str, Sample]] = {}
     for line in lines:
-        items = found.setdefault((line["task"], line["metric"]), {})
-        if line["item"] in items:
-            raise ValueError(f"{line['task']}/{line['metric']}: item {line['item']} stands twice")
-        items[line["item"]] = Sample(line["numerator"], line["denominator"], line.get("cluster"))
+        items = found.setdefault((line.task, line.metric), {})
+        if line.item in items:
+            raise ValueError(f"{line.task}/{line.metric}: item {line.item} stands twice")
+        items[line.item] = Sample(line.numerator, line.denominator, line.cluster)
     return found
 
 
@@ -65,19 +98,42 @@ def pair(baseline: Mapping[str, Sample], variant: Mapping[str, Sample]) -> Paire
 def recoveries(
     directions: Mapping[MetricKey, bool], baseline: Samples, variant: Samples, confidence: float
 ) -> tuple[Recovery, ...]:
-    """Recovery of one variant for every metric that both models were measured with."""
-    return tuple(
-        Recovery(
-            task=task,
-            metric=metric,
-            comparison=compare_paired(
-                pair(baseline[task, metric], variant[task, metric]),
-                Statistic.RECOVERY,
-                higher_is_better=directions[task, metric],
-                confidence=confidence,
-            ),
+    """Recovery of one variant for every metric of the baseline that has a direction.
+
+    A metric that one of the two was measured with and the other was not stands there too, with
+    the reason and without a number.
+    """
+
+    def compare(key: MetricKey) -> PairedComparison:
+        if key not in variant:
+            return _not_compared("not measured", confidence)
+        if key not in baseline:
+            return _not_compared("not measured of the baseline", confidence)
+        return compare_paired(
+            pair(baseline[key], variant[key]),
+            Statistic.RECOVERY,
+            higher_is_better=directions[key],
+            confidence=confidence,
         )
-        for task, metric in sorted(baseline.keys() & variant.keys() & directions.keys())
+
+    keys = (baseline.keys() & directions.keys()) | (variant.keys() - baseline.keys())
+    return tuple(
+        Recovery(task=task, metric=metric, comparison=compare((task, metric)))
+        for task, metric in sorted(keys)
+    )
+
+
+def _not_compared(reason: str, confidence: float) -> PairedComparison:
+    return PairedComparison(
+        statistic=Statistic.RECOVERY,
+        estimate=None,
+        low=None,
+        high=None,
+        confidence=confidence,
+        method=Method.NONE,
+        num_items=0,
+        num_units=0,
+        reason=reason,
     )
 
 

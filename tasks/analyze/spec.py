@@ -79,6 +79,11 @@ class Recovery(Frozen):
     def label(self) -> str:
         return f"{self.task}/{self.metric}"
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether both models were measured with it; if not, the comparison says who was not."""
+        return self.comparison.num_items > 0
+
 
 class Latency(Frozen):
     """Median over repeats of a percentile over requests, in milliseconds."""

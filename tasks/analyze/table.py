@@ -1,6 +1,6 @@
 """The comparison as a table of strings: one source for the page and for the terminal.
 
-headers, lines = comparison_table(result)
+headers, lines = comparison_table(result.rows)
 """
 
 from __future__ import annotations
@@ -16,14 +16,31 @@ MEBIBYTE = 1 << 20
 def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[str]]]:
     """Headers and one line a variant; what was not measured is an empty cell."""
     metrics = list(dict.fromkeys(r.label for row in rows for r in row.recoveries))
+    levels = {r.comparison.confidence for row in rows for r in row.recoveries}
+    interval = " / ".join(f"{percent(level)} interval" for level in sorted(levels))
     scored = {label: label.partition("/") for label in metrics}
     has_serving = any(row.serving for row in rows)
     headers = ["model", "size"]
     for label in metrics:
-        headers += [scored[label][2].partition(",")[0], "recovery (95% interval)"]
+        headers += [scored[label][2].partition(",")[0], f"recovery ({interval})"]
     if has_serving:
         headers += ["tokens/s", "TTFT p50 / p99", "ITL p50 / p99"]
     return headers, [_line(row, metrics, has_serving) for row in rows]
+
+
+def percent(fraction: float) -> str:
+    """`95%`, and `99.9%` with the digits that it has."""
+    return f"{100 * fraction:g}%"
+
+
+def gaps(rows: Sequence[VariantRow]) -> list[str]:
+    """Why recoveries are missing, one a part of a sentence: `w8a8, text/acc: not measured`."""
+    return [
+        f"{row.name}, {recovery.label}: {recovery.comparison.reason}"
+        for row in rows
+        for recovery in row.recoveries
+        if not recovery.is_compared
+    ]
 
 
 def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[str]:
@@ -45,8 +62,10 @@ def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[st
 
 
 def recovery_words(recovery: Recovery) -> str:
-    """`99.2% (98.7–99.8)`, or why there is no number."""
+    """`99.2% (98.7–99.8)`, or why there is no number; empty where nothing was measured."""
     found = recovery.comparison
+    if not recovery.is_compared:
+        return ABSENT
     if found.estimate is None:
         return found.reason or ABSENT
     estimate = f"{found.estimate:.1%}"

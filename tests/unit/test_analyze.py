@@ -15,17 +15,21 @@ from tasks.analyze.rows import (
     compare_variants,
     pair,
     pareto_front,
+    parse_samples,
     read_samples,
     summarise_serving,
 )
 from tasks.analyze.spec import AnalyzeSpec, Evaluation, Variant
-from tasks.analyze.table import comparison_table
+from tasks.analyze.table import comparison_table, gaps
 from tasks.artifacts import ArtifactKind, ArtifactRef, describe
 from tasks.benchmark.spec import LoadPoint, Percentiles
 from tasks.body import BodyContext
 from tasks.evaluate.spec import Score
 
 NUM_ITEMS = 60
+GOOD_LINE = json.dumps(
+    {"task": "t", "metric": "acc", "item": "x", "numerator": 0.5, "denominator": 1.0}
+)
 
 
 def bits(value: float) -> Score:
@@ -118,9 +122,66 @@ def test_models_that_were_asked_other_items_are_not_compared() -> None:
 
 
 def test_an_item_that_stands_twice_is_refused() -> None:
-    line = {"task": "t", "metric": "acc", "item": "x", "numerator": 1, "denominator": 1}
+    line = '{"task": "t", "metric": "acc", "item": "x", "numerator": 1, "denominator": 1}'
     with pytest.raises(ValueError, match="stands twice"):
-        read_samples([line, line])
+        read_samples(parse_samples([line, line]))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2 of the samples is no sample: Invalid JSON"),
+        ("[]", "line 2 of the samples is no sample: Input should be an object"),
+        ('{"task": "t"}', "metric: Field required; item: Field required; numerator"),
+        (GOOD_LINE.replace("0.5", '"half"'), "numerator: Input should be a valid number"),
+        (GOOD_LINE.replace("1.0", "0"), "denominator: Input should be greater than 0"),
+    ],
+)
+def test_a_line_that_is_no_sample_is_named_with_what_is_wrong(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        list(parse_samples([GOOD_LINE, line]))
+
+
+def measured(*metrics: str) -> dict[tuple[str, str], dict[str, Sample]]:
+    return {("t", metric): {"a": Sample(1.0, 1.0, None)} for metric in metrics}
+
+
+def test_a_metric_that_one_model_lacks_is_an_empty_cell_with_its_reason() -> None:
+    def scores(*metrics: str) -> Variant:
+        found = [
+            Score(task="t", metric=metric, value=1.0, num_items=1, higher_is_better=True)
+            for metric in metrics
+        ]
+        samples = ArtifactRef(kind=ArtifactKind.SAMPLES, digest="0" * 64, size_bytes=1, name="s")
+        return Variant(evaluations=(Evaluation(scores=tuple(found), samples=samples),))
+
+    rows = compare_variants(
+        "base",
+        {"base": scores("acc", "f1"), "w8": scores("acc", "em")},
+        {"base": measured("acc", "f1"), "w8": measured("acc", "em")},
+        0.95,
+    )
+    found = {r.label: r.comparison for r in rows[1].recoveries}
+    assert found["t/acc"].estimate == 1.0
+    assert (found["t/f1"].estimate, found["t/f1"].reason) == (None, "not measured")
+    assert gaps(rows) == [
+        "w8, t/em: not measured of the baseline",
+        "w8, t/f1: not measured",
+    ]
+    headers, lines = comparison_table(rows)
+    cells = dict(zip(headers[6:], lines[1][6:], strict=True))
+    assert cells == {"f1": "", "recovery (95% interval)": ""}
+
+
+@pytest.mark.parametrize(("confidence", "words"), [(0.9, "90%"), (0.999, "99.9%")])
+def test_the_table_says_how_confident_its_intervals_are(confidence: float, words: str) -> None:
+    score = Score(task="t", metric="acc", value=1.0, num_items=1, higher_is_better=True)
+    samples = ArtifactRef(kind=ArtifactKind.SAMPLES, digest="0" * 64, size_bytes=1, name="s")
+    variant = Variant(evaluations=(Evaluation(scores=(score,), samples=samples),))
+    rows = compare_variants(
+        "a", {"a": variant, "b": variant}, {"a": measured("acc"), "b": measured("acc")}, confidence
+    )
+    assert comparison_table(rows)[0][3] == f"recovery ({words} interval)"
 
 
 def test_what_was_not_measured_is_an_empty_cell_and_never_a_zero() -> None:
