@@ -33,7 +33,7 @@ from tasks.contents import artifacts_in, seeds_in
 from tasks.environments import core_python
 from tasks.errors import StepFailed, StepTimedOut, StoreError
 from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
-from tasks.host import compute_turn, measure_turn
+from tasks.host import turn
 from tasks.metrics import MetricsTail
 from tasks.observer import observers, warn
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
@@ -110,8 +110,8 @@ class Attempt:
         async with AsyncExitStack() as stack:
             gpus = await stack.enter_async_context(claim_gpus(self.plan.num_gpus, settings().home))
             held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus)]
-            turn = measure_turn if self.plan.measures else compute_turn
-            held.append(await stack.enter_async_context(turn(settings().home)))
+            home = settings().home
+            held.append(await stack.enter_async_context(turn(home, alone=self.plan.measures)))
             started = datetime.now(UTC)
             code = asyncio.get_running_loop().run_in_executor(None, code_state)
             outcome = await self._run_body(staging, self._environment(gpus), held)

@@ -1,10 +1,14 @@
-"""Turns on a host without GPUs: bodies that compute share it, one that measures has it alone.
+"""Turns on a host, with or without GPUs: bodies that compute share it, one that measures is alone.
 
 One readers-writer lock per home, made of two flocks that the kernel frees at death. Whoever
 measures holds the gate while it waits, so that computing bodies which come later queue behind it.
 
-    async with measure_turn(home) as turn:
-        ...    # no other step of this home runs in place on this host
+    async with turn(home, alone=True) as held:
+        ...    # no other body of this home runs on this host
+
+Every step takes its turn when it has its GPUs, so that one which waits for a GPU keeps nobody from
+measuring. A body that measures on one GPU leaves the others idle meanwhile: memory, cores and the
+bus are shared by all. Not told apart are other homes' steps, and whatever else runs on the host.
 
 A turn is an open descriptor: passed on to `tasks.process.run`, it lasts until the body is gone.
 """
@@ -22,25 +26,14 @@ POLL_S = 0.05
 
 
 @asynccontextmanager
-async def compute_turn(home: Path) -> AsyncIterator[int]:
-    """Share the host with others that compute."""
+async def turn(home: Path, *, alone: bool) -> AsyncIterator[int]:
+    """Share the host with others that compute, or wait until they have ended and have it alone."""
     async with _locked(home, "host-gate", fcntl.LOCK_EX):
-        turn = await _acquire(home, "host", fcntl.LOCK_SH)
+        held = await _acquire(home, "host", fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
     try:
-        yield turn
+        yield held
     finally:
-        os.close(turn)
-
-
-@asynccontextmanager
-async def measure_turn(home: Path) -> AsyncIterator[int]:
-    """Have the host alone; waits until the bodies that run now have ended."""
-    async with _locked(home, "host-gate", fcntl.LOCK_EX):
-        turn = await _acquire(home, "host", fcntl.LOCK_EX)
-    try:
-        yield turn
-    finally:
-        os.close(turn)
+        os.close(held)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.host import compute_turn, measure_turn
+from tasks.host import turn
 
 
 async def test_those_who_compute_share_and_those_who_measure_do_not(tmp_path: Path) -> None:
@@ -19,14 +19,14 @@ async def test_those_who_compute_share_and_those_who_measure_do_not(tmp_path: Pa
     alone = []
 
     async def compute(name: str) -> None:
-        async with compute_turn(tmp_path):
+        async with turn(tmp_path, alone=False):
             running.add(name)
             assert "measures" not in running
             await asyncio.sleep(0.05)
             running.remove(name)
 
     async def measure() -> None:
-        async with measure_turn(tmp_path):
+        async with turn(tmp_path, alone=True):
             alone.append(not running)
             running.add("measures")
             await asyncio.sleep(0.05)
@@ -37,12 +37,12 @@ async def test_those_who_compute_share_and_those_who_measure_do_not(tmp_path: Pa
 
 
 async def test_two_compute_at_the_same_time(tmp_path: Path) -> None:
-    async with compute_turn(tmp_path):
+    async with turn(tmp_path, alone=False):
         await asyncio.wait_for(enter(tmp_path), 5)
 
 
 async def enter(home: Path) -> None:
-    async with compute_turn(home):
+    async with turn(home, alone=False):
         pass
 
 
@@ -50,14 +50,14 @@ async def test_who_comes_after_one_that_waits_to_measure_waits_behind_it(tmp_pat
     order = []
 
     async def measure() -> None:
-        async with measure_turn(tmp_path):
+        async with turn(tmp_path, alone=True):
             order.append("measures")
 
     async def compute() -> None:
-        async with compute_turn(tmp_path):
+        async with turn(tmp_path, alone=False):
             order.append("computes")
 
-    async with compute_turn(tmp_path):
+    async with turn(tmp_path, alone=False):
         measuring = asyncio.create_task(measure())
         await asyncio.sleep(0.1)
         computing = asyncio.create_task(compute())
@@ -68,7 +68,7 @@ async def test_who_comes_after_one_that_waits_to_measure_waits_behind_it(tmp_pat
 
 
 async def test_a_cancelled_wait_leaves_the_way_free(tmp_path: Path) -> None:
-    async with compute_turn(tmp_path):
+    async with turn(tmp_path, alone=False):
         waiting = asyncio.create_task(measure_for_ever(tmp_path))
         await asyncio.sleep(0.1)
         waiting.cancel()
@@ -78,14 +78,14 @@ async def test_a_cancelled_wait_leaves_the_way_free(tmp_path: Path) -> None:
 
 
 async def measure_for_ever(home: Path) -> None:
-    async with measure_turn(home):
+    async with turn(home, alone=True):
         await asyncio.sleep(60)
 
 
 async def test_the_turn_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -> None:
-    async with measure_turn(tmp_path) as turn:
+    async with turn(tmp_path, alone=True) as held:
         body = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], pass_fds=[turn]
+            [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], pass_fds=[held]
         )
     try:
         with (tmp_path / "leases" / "host").open() as other, pytest.raises(BlockingIOError):
