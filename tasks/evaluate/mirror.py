@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,27 @@ NAME = re.compile(r"[\w.-]*\w[\w.-]*")
 
 
 def add_dataset(mirror: Path, name: str, configs: Configs) -> Path:
-    """Write one dataset below `mirror`; returns its folder.
+    """Write one dataset below `mirror`, all of it or nothing; returns its folder.
 
     Raises ValueError for a name that is not `owner/dataset`, for a config or split that is no file
-    name, and for files that cannot be read as rows; FileExistsError if the dataset is there.
+    name, and for files that cannot be read as rows; FileExistsError if the dataset is there, and
+    other OSErrors for files that are not.
     """
     parts = name.split("/")
     for part in (*parts, *configs, *(split for splits in configs.values() for split in splits)):
         if not NAME.fullmatch(part) or len(parts) > 2:
             raise ValueError(f"'{part}' in dataset '{name}' cannot name a folder or a file")
     folder = mirror.joinpath(*parts)
-    folder.mkdir(parents=True)
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        _write_dataset(Path(scratch, "dataset"), configs).rename(folder)
+    return folder
+
+
+def _write_dataset(folder: Path, configs: Configs) -> Path:
+    folder.mkdir()
     listing = []
     for config, splits in configs.items():
         (folder / config).mkdir()

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from infra import pins
 from tasks.artifacts import (
     ArtifactKind,
     ArtifactRef,
@@ -115,7 +116,7 @@ def package_files(wanted: PackageFiles) -> dict[str, Path]:
         hint = nearest(wanted.distribution, names)
         raise ValueError(
             f"the package '{wanted.distribution}' is not installed{hint}; "
-            f"type `pip install {wanted.distribution}`"
+            f"type `{_how_to_install(wanted.distribution)}`"
         ) from None
     listed = [PurePosixPath(path) for path in distribution.files or ()]
     pattern = PurePosixPath(wanted.pattern).parts
@@ -130,6 +131,14 @@ def package_files(wanted: PackageFiles) -> dict[str, Path]:
         PurePosixPath(*path.parts[fixed:]).as_posix(): Path(str(distribution.locate_file(path)))
         for path in matching
     }
+
+
+def _how_to_install(distribution: str) -> str:
+    """Packages that examples/full needs are a target of the Makefile's: pip would add much more."""
+    of_full = pins.read_pins(pins.LOCKS / "full.txt")
+    return (
+        "make full" if pins.normalised(distribution) in of_full else f"pip install {distribution}"
+    )
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

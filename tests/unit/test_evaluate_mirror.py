@@ -1,6 +1,8 @@
 """A mirror: raw files laid out under hub names."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,38 @@ def test_other_kinds_of_files_are_refused_with_those_that_are_taken(tmp_path: Pa
     raw.write_bytes(b"")
     with pytest.raises(ValueError, match=r"rows\.pkl is no data file .*\.csv, \.json"):
         add_dataset(tmp_path / "mirror", "owner/data", {"main": {"test": raw}})
+
+
+def test_a_dataset_that_cannot_be_made_in_full_is_not_made(tmp_path: Path) -> None:
+    good = tmp_path / "train.jsonl"
+    good.write_text("{}\n")
+    configs = {"main": {"train": good, "test": tmp_path / "test.jsonl"}}
+    with pytest.raises(FileNotFoundError, match=r"test\.jsonl"):
+        add_dataset(tmp_path / "mirror", "openai/gsm8k", configs)
+    assert list((tmp_path / "mirror").rglob("*.*")) == []
+
+
+def make_mirror(*folders: Path) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).parents[2] / "examples" / "full" / "make_mirror.py"
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, folders)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_full_examples_mirror_is_made_of_raw_files_once(tmp_path: Path) -> None:
+    raw, mirror = tmp_path / "raw", tmp_path / "mirror"
+    for name in ("gsm8k", "bbh"):
+        (raw / name).mkdir(parents=True)
+    for split in ("train", "test"):
+        (raw / "gsm8k" / f"{split}.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+    (raw / "bbh" / "navigate.json").write_text('{"examples": [{"input": "?", "target": "Yes"}]}')
+
+    assert make_mirror(raw, mirror).returncode == 0
+    assert (mirror / "openai/gsm8k/main/train.jsonl").is_file()
+    assert rows_of(mirror / "SaylorTwift/bbh/navigate/test.jsonl")[0]["target"] == "Yes"
+    again = make_mirror(raw, mirror)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == f"{mirror}/openai/gsm8k is there already\n"

