@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import gc
 import random
 import shutil
 import subprocess
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -329,8 +331,21 @@ def test_unchanged_code_is_read_once_a_process(tree: Path, monkeypatch: pytest.M
 
 
 def test_many_threads_parse_at_once() -> None:
-    """Steps that run side by side compute their identities side by side."""
-    code = "\n".join(f"x{n} = {'(' * 40}{n}{')' * 40}" for n in range(400)).encode()
-    with ThreadPoolExecutor(8) as threads:
-        digests = {source.digest for source in threads.map(read_source, [code] * 48)}
+    """Steps side by side compute their identities side by side, whatever a garbage collection does.
+
+    A callback that sleeps lets another thread in while a syntax tree is being made.
+    """
+    code = "\n".join(
+        f"def f{n}(a, b): return [c for c in b if a.d(c)]" for n in range(150)
+    ).encode()
+
+    def let_others_in(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0.001)
+
+    gc.callbacks.append(let_others_in)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            digests = {source.digest for source in threads.map(read_source, [code] * 48)}
+    finally:
+        gc.callbacks.remove(let_others_in)
     assert len(digests) == 1
