@@ -7,7 +7,6 @@ Each function returns what is wrong, in words; nothing wrong is an empty list.
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -113,6 +112,9 @@ def check(deliverable: Deliverable, evidence: Evidence) -> DeliverableReport:
         problems, state = [str(error)], DeliverableState.MISSING
     except (ValueError, OSError, LabwrightError) as error:
         problems, state = [str(error)], DeliverableState.UNMET
+    except Exception as error:  # noqa: BLE001  (contents that nobody foresaw keep no promise)
+        words = f"cannot be checked: {type(error).__name__}: {error}"
+        problems, state = [words], DeliverableState.UNMET
     return DeliverableReport(
         type=deliverable.type,
         validation=deliverable.validation,
@@ -210,14 +212,17 @@ def contains_sections(promise: ContainsSections, path: Path, name: str) -> list[
 def statistical_test(promise: StatisticalTest, evidence: Evidence) -> list[str]:
     """Nothing if a paired permutation test supports the claim at its level."""
     from tasks.analyze.paired import Alternative, sign_flip_p_value
-    from tasks.analyze.rows import pair, read_samples
+    from tasks.analyze.rows import pair, parse_samples, read_samples
 
     sides = []
     for reference in (promise.baseline, promise.variant):
         path, _ = evidence.artifact(reference)
         path = path / "samples.jsonl" if path.is_dir() else path
         lines = path.read_text(encoding="utf-8").splitlines()
-        samples = read_samples(json.loads(line) for line in lines)
+        try:
+            samples = read_samples(parse_samples(lines))
+        except ValueError as error:
+            raise ValueError(f"{reference}: {error}") from error
         keys = [
             key
             for key in samples

@@ -6,6 +6,7 @@ folder sees to it that only one does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.experiment.bundle import make_bundle
-from flows.experiment.checks import Evidence, check
+from flows.experiment.checks import Evidence, Missing, check
 from flows.experiment.deliverables import FilePromise
 from flows.experiment.folder import RunFolder, unfinished_runs
 from flows.experiment.loading import Experiment, compile_experiment
@@ -255,9 +256,11 @@ def artifacts_to_read(experiment: Experiment, records: dict[str, Record]) -> lis
     for promise in experiment.deliverables:
         for field in ("artifact", "baseline", "variant"):
             reference = getattr(promise, field, None)
-            value = evidence.value(reference) if reference is not None else None
-            if isinstance(value, ArtifactRef):
-                found.append(value)
+            if reference is None:
+                continue
+            with contextlib.suppress(Missing):  # its check will say so
+                value = evidence.value(reference)
+                found += [value] if isinstance(value, ArtifactRef) else []
     for record in records.values():
         found += [ref for ref in record.artifacts if ref.kind is ArtifactKind.REPORT]
         found += [record.logs] if record.logs else []

@@ -13,6 +13,7 @@ import json
 import math
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,10 @@ from typing import Any
 
 import yaml
 
+UNREADABLE = (
+    *(ValueError, OSError, RuntimeError),  # nested too deeply is a RuntimeError
+    *(zipfile.BadZipFile, zlib.error, csv.Error, yaml.YAMLError),
+)
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -42,7 +47,7 @@ def check_loadable(path: Path, name: str) -> None:
         raise ValueError(f"no way to load '{name}' is known (there are {known}); use: exists")
     try:
         check(path)
-    except (ValueError, OSError, zipfile.BadZipFile, csv.Error, yaml.YAMLError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
 
 
@@ -58,7 +63,7 @@ def read_data(path: Path, name: str) -> Any:
         raise ValueError(f"'{name}' is neither JSON nor YAML")
     try:
         return readers[suffix](path)
-    except (ValueError, yaml.YAMLError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
 
 
@@ -85,12 +90,19 @@ def _model(path: Path, names: set[str]) -> None:
         raise ValueError("config.json names no model_type")
     index = "model.safetensors.index.json"
     if index in names:
-        weights = set(read_data(path / index, index).get("weight_map", {}).values())
-        absent = sorted(weights - names)
+        absent = sorted(_indexed(read_data(path / index, index), index) - names)
         if absent:
             raise ValueError(f"{index} names {absent[0]}, which is not there")
     elif not any(name.endswith(".safetensors") for name in names):
         raise ValueError("the model has no weights (*.safetensors)")
+
+
+def _indexed(found: Any, name: str) -> set[str]:
+    """The files that an index of weights names."""
+    weights = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(w, str) for w in weights.values()):
+        raise ValueError(f"{name} has no weight_map of tensors to files")
+    return set(weights.values())
 
 
 def _safetensors(path: Path) -> None:

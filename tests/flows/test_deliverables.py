@@ -262,3 +262,69 @@ def test_a_metric_that_is_not_there_is_named(evidence: Evidence):
     )
     assert report.state is DeliverableState.UNMET
     assert "there are t/acc" in report.problems[0]
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields"),
+    [
+        ("deep.json", DEEP, {"validation": "exists_and_loadable"}),
+        ("deep.json", DEEP, {"validation": "contains_keys", "required_keys": ["a"]}),
+        ("deep.json", DEEP, {"validation": "matches_expected", "expected": 1}),
+        ("deep.jsonl", DEEP, {"validation": "exists_and_loadable"}),
+        ("list.json", "[1]", {"validation": "contains_keys", "required_keys": ["a.b"]}),
+    ],
+)
+def test_contents_that_nobody_would_write_are_unmet_in_words(
+    evidence: Evidence, name: str, content: str, fields: dict[str, Any]
+):
+    report = look_at(evidence, name, content, **fields)
+    assert report.state is DeliverableState.UNMET
+    assert report.problems[0]
+
+
+@pytest.mark.parametrize("index", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', "3"])
+def test_an_index_of_weights_that_is_none_is_said_to_be_so(evidence: Evidence, index: str):
+    folder = evidence.folder / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors.index.json").write_text(index)
+    report = look(evidence, path="model", validation="exists_and_loadable")
+    assert report.state is DeliverableState.UNMET
+    assert "has no weight_map" in report.problems[0]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "3", DEEP])
+def test_samples_that_are_none_are_said_to_be_so(evidence: Evidence, line: str):
+    digest = evidence.results["eval"].samples.digest  # type: ignore[attr-defined]
+    odd = evidence.folder / "odd.jsonl"
+    odd.write_text(line)
+    worse = evidence.materialize
+
+    def materialize(ref: ArtifactRef) -> Path:
+        return odd if ref.digest == digest else worse(ref)
+
+    report = look(
+        Evidence(evidence.results, materialize, evidence.folder),
+        validation="statistical_test",
+        baseline=StepReference("eval", ("samples",)),
+        variant=StepReference("eval", ("other",)),
+    )
+    assert report.state is DeliverableState.UNMET
+    assert report.problems[0].startswith("${steps.eval.samples}: ")
+    assert "cannot be checked" not in report.problems[0]
+
+
+def test_what_nobody_foresaw_is_unmet_in_words(evidence: Evidence):
+    def stumble(_: ArtifactRef) -> Path:
+        raise KeyError("surprise")
+
+    report = look(
+        Evidence(evidence.results, stumble, evidence.folder),
+        validation="exists",
+        artifact=StepReference("eval", ("samples",)),
+    )
+    assert report.state is DeliverableState.UNMET
+    assert report.problems == ("cannot be checked: KeyError: 'surprise'",)
