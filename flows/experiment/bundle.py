@@ -5,7 +5,8 @@
 
 MANIFEST.json, its last member, lists every other with size and sha256. Unpacking believes nothing:
 names stay inside of the folder, links and surplus members are refused, no member grows past its
-listed size, every digest is checked, and the folder appears whole or not at all.
+listed size, every digest is checked, and the folder appears whole or not at all. A file whose name
+would be refused is packed under that name with the offending characters as %XX.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
@@ -32,6 +34,7 @@ MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_MEMBERS = 100_000
+FORBIDDEN = "\\:\0"  # in the names of members
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 UNREADABLE = (  # what zipfile raises for bytes that are no zip, or not any more
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -80,7 +83,20 @@ def _files(members: Mapping[str, Path | bytes]) -> list[tuple[str, Path | bytes]
             ]
         else:
             found.append((name, source))
-    return found
+    return [(_packable(name), source) for name, source in found]
+
+
+def _packable(name: str) -> str:
+    """The name as it may stand in a bundle."""
+    safe = "".join(
+        character
+        if character.isprintable() and character not in FORBIDDEN
+        else quote(character, safe="", errors="surrogateescape")
+        for character in name
+    )
+    if not _is_safe(safe):
+        raise StoreError(f"'{safe}' cannot be the name of a file in a bundle")
+    return safe
 
 
 def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> ManifestEntry:
@@ -175,7 +191,7 @@ def _is_safe(name: str) -> bool:
     return (
         bool(name)
         and not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
-        and not any(character in name for character in "\\:\0")
+        and not any(character in name for character in FORBIDDEN)
         and name.isprintable()
     )
 
