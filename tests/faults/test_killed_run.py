@@ -1,7 +1,8 @@
 """SIGKILL of a whole run at random moments: a rerun completes, and no finished step runs again.
 
-The file is the quickstart with tiny sizes; in `make test` without the parts that load llmcompressor
-and vLLM, as what is killed is the same machinery. `make test-long` kills all of it, 50 times.
+The file is the quickstart with tiny sizes; in `make test` only its first two steps, as what is
+killed is the same machinery. `make test-long` kills all of it 50 times, its analysis and its
+deliverables included.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,10 +27,13 @@ GONE_WITHIN_S = 10.0
 COMPLETES_WITHIN_S = 900.0
 
 
-def tiny_quickstart(folder: Path, kinds: tuple[str, ...]) -> Path:
-    """The quickstart's steps of these kinds, with sizes that take seconds."""
+def tiny_quickstart(folder: Path, only: frozenset[str] | None = None) -> Path:
+    """The quickstart with sizes that take seconds: all of it, or only steps of these kinds."""
     document = yaml.safe_load(FILE.read_text())
-    steps = {name: step for name, step in document["steps"].items() if step["kind"] in kinds}
+    if only is not None:
+        kept = {name: step for name, step in document["steps"].items() if step["kind"] in only}
+        document = {"experiment": document["experiment"], "steps": kept}
+    steps = document["steps"]
     steps["data"] |= {
         "model": {"kind": "config", "hidden_size": 128, "num_layers": 1, "num_heads": 2}
         | {"intermediate_size": 256},
@@ -43,8 +48,7 @@ def tiny_quickstart(folder: Path, kinds: tuple[str, ...]) -> Path:
         if step["kind"] == "benchmark":
             step |= {"num_requests": 4, "repeats": 1, "profiles": [{"kind": "synchronous"}]}
     path = folder / "tiny.yaml"
-    kept = {"experiment": {"name": "tiny"}, "steps": steps}
-    path.write_text(yaml.safe_dump(kept, sort_keys=False))
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
 
 
@@ -56,8 +60,8 @@ def records_in(home: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def kill_at_random(file: Path, home: Path, num_kills: int, longest_s: float) -> None:
-    """Kill `num_kills` runs, each after a random time; then let one complete."""
+def kill_at_random(file: Path, home: Path, num_kills: int, longest_s: float) -> dict[str, Any]:
+    """Kill `num_kills` runs, each after a random time; the summary of one that may complete."""
     moments = random.Random(0)
     environment = {**os.environ, "LABWRIGHT_HOME": str(home)}
     run = [sys.executable, "-P", "-m", "flows", "run", str(file), "--json"]
@@ -88,22 +92,27 @@ def kill_at_random(file: Path, home: Path, num_kills: int, longest_s: float) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    steps = json.loads(done.stdout)["steps"]
-    num_cached = sum(step["state"] == "cached" for step in steps.values())
+    summary: dict[str, Any] = json.loads(done.stdout)
+    num_cached = sum(step["state"] == "cached" for step in summary["steps"].values())
     assert num_cached >= len(before), "finished steps are not run again"
     assert before.items() <= records_in(home).items()
+    return summary
 
 
 def test_a_run_killed_at_random_moments_completes_and_repeats_no_finished_step(
     home: Path, prefect_server: str
 ) -> None:
-    file = tiny_quickstart(home, ("prepare", "train"))
+    file = tiny_quickstart(home, only=frozenset({"prepare", "train"}))
     kill_at_random(file, home, num_kills=3, longest_s=12.0)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
-def test_a_full_quickstart_killed_fifty_times_completes(home: Path, prefect_server: str) -> None:
-    (home / "envs").symlink_to(Path(os.environ["HOME"]) / ".labwright" / "envs")
-    file = tiny_quickstart(home, ("prepare", "train", "compress", "evaluate", "benchmark"))
-    kill_at_random(file, home, num_kills=50, longest_s=45.0)
+def test_a_full_quickstart_killed_fifty_times_completes(
+    home: Path, session_home: Path, prefect_server: str
+) -> None:
+    (home / "envs").symlink_to(session_home / "envs")
+    file = tiny_quickstart(home)
+    summary = kill_at_random(file, home, num_kills=50, longest_s=45.0)
+    assert "analysis" in summary["steps"]
+    assert {item["state"] for item in summary["deliverables"].values()} == {"delivered"}
