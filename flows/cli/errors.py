@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.errors import LabwrightError, SpecError
+from tasks.scrubbing import Scrubber, own_secrets
 from tasks.settings import settings
 
 
@@ -29,13 +30,14 @@ def explain(error: Exception) -> int:
 
 def _keep(error: Exception) -> Path | None:
     """Write the traceback down; where that fails, it goes to stderr."""
-    text = "".join(traceback.format_exception(error))
+    scrubber = Scrubber(own_secrets())
+    text = scrubber.text("".join(traceback.format_exception(error)))
     try:
         folder = settings().home / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         path = folder / f"crash-{now}-{os.getpid()}.txt"
-        path.write_text(f"{sys.argv}\n\n{text}", encoding="utf-8")
+        path.write_text(f"{scrubber.command_line(sys.argv)}\n\n{text}", encoding="utf-8")
     except (OSError, LabwrightError):
         print(text, file=sys.stderr)
         return None

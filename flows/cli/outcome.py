@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -89,12 +92,24 @@ def next_commands(report: RunReport) -> list[str]:
     """Three commands that make sense now."""
     file = Path(report.file)
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    show = f"labwright show {report.id}"
+    labwright = command_name()
+    show = f"{labwright} show {report.id}"
     if report.status is RunStatus.DONE:
         kinds = {step.kind for step in report.steps.values()}
         kind = next((kind for kind in ("compress", "train", "command") if kind in kinds), "train")
-        return [show, f"labwright run {shown} --dry-run", f"labwright step {kind} --help"]
-    return [show, f"labwright resume {report.id}", f"labwright validate {shown}"]
+        return [show, f"{labwright} run {shown} --dry-run", f"{labwright} step {kind} --help"]
+    return [show, f"{labwright} resume {report.id}", f"{labwright} validate {shown}"]
+
+
+def command_name() -> str:
+    """How to type this command from here: its name alone where that finds it."""
+    typed = Path(sys.argv[0])
+    is_module = typed.name == "__main__.py"
+    program = Path(sys.executable) if is_module else typed
+    found = shutil.which(program.name)
+    is_found = found is not None and program.exists() and Path(found).samefile(program)
+    name = program.name if is_found else shlex.quote(str(program))
+    return f"{name} -m flows" if is_module else name
 
 
 def steps_table(report: RunReport) -> Table:

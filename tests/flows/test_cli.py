@@ -12,6 +12,7 @@ import pytest
 
 from flows.cli.errors import explain
 from flows.cli.fields import field_rows
+from flows.cli.outcome import command_name
 from flows.cli.terminal import progress_words
 from tasks.registry import STEPS, step_of
 from tasks.spec import Placement
@@ -50,7 +51,7 @@ def test_the_example_runs_through_prefect(ran: subprocess.CompletedProcess[str])
     assert ran.returncode == 0, ran.stderr
     assert "done  command" in ran.stdout
     assert "delivered  comparison (threshold)" in ran.stdout
-    assert "labwright show" in ran.stdout
+    assert f"{sys.executable} -m flows show" in ran.stdout
     assert "compare: done" in ran.stderr
 
 
@@ -186,6 +187,65 @@ def test_a_bug_is_one_line_and_a_traceback_in_a_file(
     (crash,) = (tmp_path / "logs").glob("crash-*.txt")
     assert str(crash) in line
     assert "surprise" in crash.read_text()
+
+
+def test_a_crash_file_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("TRIAL_TOKEN", "hunter2-hunter2")
+    monkeypatch.setattr(sys, "argv", ["labwright", "run", "--set", "MY_PASSWORD=correct-horse"])
+    explain(KeyError("hunter2-hunter2"))
+    (crash,) = (tmp_path / "logs").glob("crash-*.txt")
+    kept = crash.read_text()
+    assert "hunter2" not in kept
+    assert "correct-horse" not in kept
+    assert "labwright" in kept
+
+
+def test_what_to_type_next_is_what_works_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "bin" / "labwright"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bin/labwright", "run"])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert command_name() == "bin/labwright"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert command_name() == "labwright"
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(home: Path):
+    status = labwright(home, "server", "status")
+    assert status.returncode == 1
+    assert "not running" in status.stdout
+    stop = labwright(home, "server", "stop")
+    assert (stop.returncode, stop.stdout) == (0, "no server was running\n")
+
+
+def test_every_standard_is_listed_and_can_be_shown(home: Path):
+    listed = json.loads(labwright(home, "standards", "list", "--json").stdout)
+    assert listed
+    shown = labwright(home, "standards", "list").stdout
+    names = [item["name"] if isinstance(item, dict) else item for item in listed]
+    assert all(name in shown for name in names)
+    assert labwright(home, "standards", "show", names[0]).returncode == 0
+
+
+def test_the_help_of_a_step_names_its_fields(home: Path):
+    done = labwright(home, "step", "compress", "--help")
+    assert done.returncode == 0
+    for words in ("recipe", "calibration", "path or artifact", "required"):
+        assert words in done.stdout
+
+
+def test_a_path_is_relative_to_where_the_command_is_typed(
+    ran: subprocess.CompletedProcess[str], home: Path
+):
+    beside = EXAMPLE.parents[1] / "tests"
+    path = os.path.relpath(EXAMPLE, beside)
+    again = labwright(home, "run", path, "--json", cwd=beside)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["status"] == "done"
 
 
 def test_progress_is_said_in_a_few_words():
