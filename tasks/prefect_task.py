@@ -160,7 +160,8 @@ class PrefectView(Observer):
         if time.monotonic() < PrefectView.silent_until:
             return
         try:
-            await asyncio.wait_for(call(), SHOW_TIMEOUT_S)
+            async with asyncio.timeout(SHOW_TIMEOUT_S):
+                await call()
         except (httpx.HTTPError, PrefectException, LabwrightError, OSError, TimeoutError) as error:
             PrefectView.silent_until = time.monotonic() + SILENCE_S
             self.warned(f"Prefect could not show this step: {error!r}; the step goes on")

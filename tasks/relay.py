@@ -25,6 +25,7 @@ class Relay:
         self._metrics = metrics
         self._scrubber = scrubber
         self._lines: list[tuple[str, str]] = []
+        self._is_over = False
 
     def line(self, stream: str, line: str) -> None:
         """Take a line of the body; cheap, as the event loop waits for it."""
@@ -37,6 +38,7 @@ class Relay:
         try:
             yield
         finally:
+            self._is_over = True  # an observer may swallow the cancellation
             ticking.cancel()
             await asyncio.wait({ticking})
             self._tell_lines()
@@ -45,7 +47,7 @@ class Relay:
         await self._tell_progress()
 
     async def _tick(self) -> None:
-        while True:
+        while not self._is_over:
             await asyncio.sleep(RELAY_INTERVAL_S)
             self._tell_lines()
             await self._tell_progress()

@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "LABWRIGHT_SERVER_PORT": str(free_port()),
         "PREFECT_HOME": str(session_home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLIENT_MAX_RETRIES": "1",  # else a test's dead server is asked for a minute
         # Bodies run with `-P`; the fakes among them lie here.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
@@ -91,6 +92,7 @@ def prefect_server(session_home: Path, nothing_is_left: None) -> Iterator[str]:
         try:
             yield url
         finally:
+            _let_prefect_finish()
             patch.setenv("LABWRIGHT_HOME", str(session_home))
             stop_server()
     _tell_prefect()
@@ -102,6 +104,16 @@ def _tell_prefect() -> None:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+def _let_prefect_finish() -> None:
+    """What it still has to tell the server; later it would try for a minute."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
 
 
 def free_port() -> int:
