@@ -33,6 +33,7 @@ from tasks.benchmark import benchmark as measure
 from tasks.compress import CompressResult, CompressSpec, compress
 from tasks.errors import SpecError
 from tasks.evaluate import EvaluateSpec, evaluate
+from tasks.settings import settings
 from tasks.spec import Placement, Result
 
 BASELINE = "baseline"
@@ -53,13 +54,21 @@ async def compress_and_evaluate(
     """
     if BASELINE in compressions:
         raise SpecError(f"'{BASELINE}' is the model that goes in; name the compression otherwise")
-    meter = Meter(evaluation, benchmark, placement)
-    baseline, others = await asyncio.gather(
-        meter.measure(evaluation.model),
-        asyncio.gather(*(_compress_and_measure(spec, meter) for spec in compressions.values())),
-    )
+    slots = asyncio.Semaphore(settings().max_parallel_steps)
+    meter = Meter(evaluation, benchmark, placement, slots)
+    try:
+        async with asyncio.TaskGroup() as group:  # the first failure ends the others
+            measuring = group.create_task(meter.measure(evaluation.model))
+            others = {
+                name: group.create_task(_compress_and_measure(spec, meter))
+                for name, spec in compressions.items()
+            }
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    baseline = measuring.result()
     variants = {BASELINE: baseline}
-    for name, (made, variant) in zip(compressions, others, strict=True):
+    for name, task in others.items():
+        made, variant = task.result()
         sized = {"model_size_bytes": made.base_size_bytes}
         variants[BASELINE] = baseline.model_copy(update=sized)
         variants[name] = variant.model_copy(update={"model_size_bytes": made.size_bytes})
@@ -73,21 +82,25 @@ class Meter:
     evaluation: EvaluateSpec
     benchmark: BenchmarkSpec | None
     placement: Placement | None
+    slots: asyncio.Semaphore  # for one step each
 
     async def measure(self, model: Input, wait_for: Iterable[Result] = ()) -> Variant:
         """Evaluate a model and, where that was asked for, benchmark it."""
         update = {"model": model}
         evaluation = self.evaluation.model_copy(update=update)
-        evaluated = await evaluate(evaluation, self.placement, wait_for=wait_for)
+        async with self.slots:
+            evaluated = await evaluate(evaluation, self.placement, wait_for=wait_for)
         found = Evaluation(scores=evaluated.scores, samples=evaluated.samples)
         variant = Variant(evaluations=(found,))
         if self.benchmark is None:
             return variant
         benchmark = self.benchmark.model_copy(update=update)
-        served = await measure(benchmark, self.placement, wait_for=wait_for)
+        async with self.slots:
+            served = await measure(benchmark, self.placement, wait_for=wait_for)
         return variant.model_copy(update={"load_points": served.points})
 
 
 async def _compress_and_measure(spec: CompressSpec, meter: Meter) -> tuple[CompressResult, Variant]:
-    made = await compress(spec, meter.placement)
+    async with meter.slots:
+        made = await compress(spec, meter.placement)
     return made, await meter.measure(made.model, wait_for=[made])
