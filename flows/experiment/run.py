@@ -3,7 +3,7 @@
     report = asyncio.run(run_experiment(load_experiment(Path("quickstart.yaml"))))
     report.status, report.bundle
 
-A run whose every step is cached is answered from its plan: no server, no Prefect. Else a flow
+A run whose every step is cached is answered from its plan, and starts no server. Else a flow
 awaits the steps, on the API that is configured or on our own server.
 """
 
@@ -35,6 +35,7 @@ from flows.experiment.loading import Experiment, ExperimentStep
 from flows.experiment.plan import Plan, plan
 from flows.experiment.progress import RunState, Watcher
 from flows.experiment.record import RunReport, RunStatus, StepReport, StepState
+from flows.experiment.shown import show_cached
 from flows.experiment.signals import cancelled_by_signals
 from tasks.errors import Corrupted, LabwrightError, SpecError
 from tasks.provenance import git_state
@@ -126,6 +127,9 @@ async def _answer(experiment: Experiment, state: RunState, call: Call | None) ->
     if found.is_fully_cached and await asyncio.to_thread(_is_intact, experiment, found):
         for name, planned in found.steps.items():
             state.step(name, state=StepState.CACHED, identity=planned.identity, seconds=0.0)
+        problem = await asyncio.to_thread(show_cached, state.report) if call is None else None
+        if problem:
+            state.note(problem)
         return
     execution = Execution(experiment, state, settings().max_parallel_steps)
     if call is not None:
