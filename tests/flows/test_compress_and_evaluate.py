@@ -30,6 +30,7 @@ async def test_no_more_steps_run_side_by_side_than_the_settings_allow(
         running += 1
         most = max(most, running)
         await asyncio.sleep(0.05)
+        running -= 1
         raise ValueError("enough")
 
     monkeypatch.setattr(module, "evaluate", step)
