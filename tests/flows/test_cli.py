@@ -222,6 +222,16 @@ def test_a_server_that_is_not_there_is_said_to_be_so(home: Path):
     assert (stop.returncode, stop.stdout) == (0, "no server was running\n")
 
 
+def test_a_server_that_runs_is_found_and_named(session_home: Path, prefect_server: str):
+    ui_url = prefect_server.removesuffix("/api")
+    start = labwright(session_home, "server", "start")
+    assert start.returncode == 0, start.stderr
+    assert start.stdout.startswith(f"the server runs: {ui_url} (pid ")
+    status = labwright(session_home, "server", "status")
+    assert status.returncode == 0
+    assert status.stdout.startswith(f"ready: {ui_url} (pid ")
+
+
 def test_every_standard_is_listed_and_can_be_shown(home: Path):
     listed = json.loads(labwright(home, "standards", "list", "--json").stdout)
     assert listed
