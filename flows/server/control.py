@@ -65,7 +65,11 @@ def ensure_server(is_wanted: Callable[[], bool] = lambda: True) -> str:
     Call it before Prefect is imported: Prefect reads its settings then. `ServerNotStarted` soon
     after it `is_wanted` no more.
     """
-    url = configured_api() or start_server(is_wanted).api_url
+    url = configured_api()
+    if url is None:
+        url = start_server(is_wanted).api_url
+        # What Prefect's client keeps of its own lies with the rest of what is the user's.
+        os.environ.setdefault("PREFECT_HOME", str(settings().home / "prefect"))
     os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", MAX_RETRIES)
     return url
