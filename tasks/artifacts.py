@@ -76,8 +76,13 @@ def parse_input(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str | Path):
         base = Path((info.context or {}).get("base_dir", Path.cwd()))
         path = Path(os.path.normpath(base / Path(value).expanduser()))
-        if not path.exists():
-            raise ValueError(f"no such file or folder: {path}")
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            why = "no such file or folder" if is_missing else f"cannot be read ({words})"
+            raise ValueError(f"{why}: {path}") from error
         return {"path": path}
     return value
 

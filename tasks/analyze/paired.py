@@ -11,7 +11,8 @@ Which method answers is decided by the data, and stands in the answer:
     score    0/1 items without clusters: the score interval of a ratio (Tang et al. 2003) or of
              a difference (Tango 1998) of paired proportions, which holds its level at small n
     fieller  anything else, from `MIN_UNITS` independent units on: Fieller's (1954) interval of a
-             ratio of paired means with Student's t; units are clusters where items share a source
+             ratio of paired means with Student's t; units are clusters where items share a source;
+             with 0/1 items never narrower than the score interval
     none     fewer units: no interval is offered, and the answer says why
 
 Pure: no files, no clock; randomness is a seed.
@@ -181,10 +182,7 @@ def compare_paired(
         if num_units < MIN_BINARY_ITEMS:
             reason = f"{num_units} items are too few for an interval ({MIN_BINARY_ITEMS} needed)"
             return answer(estimate, None, Method.NONE, reason)
-        if statistic is Statistic.RECOVERY:
-            interval = ratio_score_interval(PairedTable.of(top, bottom), confidence)
-        else:
-            interval = difference_score_interval(PairedTable.of(variant, base), confidence)
+        interval = _score_interval(items, statistic, higher_is_better, confidence)
         return answer(estimate, interval, Method.SCORE, None)
     if num_units < MIN_UNITS:
         reason = f"{num_units} independent units are too few for an interval ({MIN_UNITS} needed)"
@@ -192,7 +190,21 @@ def compare_paired(
     spread = fieller_interval(top, bottom, confidence)
     if spread is None:
         return answer(estimate, None, Method.NONE, "the denominator is not clearly above zero")
+    if items.is_binary:
+        # Few items that differ say little, however well their sources agree.
+        alone = _score_interval(items, statistic, higher_is_better, confidence)
+        spread = min(spread[0], alone[0]), max(spread[1], alone[1])
     return answer(estimate, spread, Method.FIELLER, None)
+
+
+def _score_interval(
+    items: PairedItems, statistic: Statistic, higher_is_better: bool, confidence: float
+) -> tuple[float, float]:
+    """The score interval of 0/1 items, as if each was independent."""
+    if statistic is Statistic.DIFFERENCE:
+        return difference_score_interval(PairedTable.of(items.variant, items.baseline), confidence)
+    pair = (items.variant, items.baseline) if higher_is_better else (items.baseline, items.variant)
+    return ratio_score_interval(PairedTable.of(*pair), confidence)
 
 
 def sign_flip_p_value(

@@ -22,7 +22,8 @@ def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[s
     has_serving = any(row.serving for row in rows)
     headers = ["model", "size"]
     for label in metrics:
-        headers += [scored[label][2].partition(",")[0], f"recovery ({interval})"]
+        name = scored[label][2].partition(",")[0]
+        headers.append(f"{name}, recovery ({interval})")
     if has_serving:
         headers += ["tokens/s", "TTFT p50 / p99", "ITL p50 / p99"]
     return headers, [_line(row, metrics, has_serving) for row in rows]
@@ -34,12 +35,12 @@ def percent(fraction: float) -> str:
 
 
 def gaps(rows: Sequence[VariantRow]) -> list[str]:
-    """Why recoveries are missing, one a part of a sentence: `w8a8, text/acc: not measured`."""
+    """Why recoveries or their intervals are missing: `w8a8, text/acc: not measured`."""
     return [
         f"{row.name}, {recovery.label}: {recovery.comparison.reason}"
         for row in rows
         for recovery in row.recoveries
-        if not recovery.is_compared
+        if recovery.comparison.reason is not None
     ]
 
 
@@ -48,9 +49,9 @@ def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[st
     by_label = {recovery.label: recovery for recovery in row.recoveries}
     scores = {f"{score.task}/{score.label}": score for score in row.scores}
     for label in metrics:
-        score = scores.get(label)
-        cells.append(f"{score.value:.4g}" if score else ABSENT)
-        cells.append(recovery_words(by_label[label]) if label in by_label else ABSENT)
+        score = f"{scores[label].value:.4g}" if label in scores else ABSENT
+        kept = recovery_words(by_label[label]) if label in by_label else ABSENT
+        cells.append(f"{score}  {kept}".strip())
     if has_serving:
         serving = row.serving
         cells += [
@@ -70,7 +71,7 @@ def recovery_words(recovery: Recovery) -> str:
         return found.reason or ABSENT
     estimate = f"{found.estimate:.1%}"
     if found.low is None or found.high is None:
-        return f"{estimate} (no interval: {found.reason})"
+        return f"{estimate} (no interval)"
     return f"{estimate} ({100 * found.low:.1f}–{100 * found.high:.1f})"
 
 

@@ -48,7 +48,7 @@ def test_the_loss_falls_and_its_curve_is_kept(quickstart: QuickstartRun) -> None
     trained = quickstart.result("train", "train")
     assert trained.final_validation_loss < trained.initial_validation_loss - 0.5
     curve = read_metrics(quickstart.path(trained.curve))
-    assert len([line for line in curve if "loss" in line]) >= 5
+    assert len([line for line in curve if "loss" in line]) >= 3
 
 
 def test_nothing_that_models_are_judged_by_was_seen_in_training(quickstart: QuickstartRun) -> None:
@@ -139,7 +139,7 @@ def test_one_change_runs_only_what_depends_on_it(
     quickstart: QuickstartRun, prefect_server: str
 ) -> None:
     variables = {"LABWRIGHT_HOME": str(quickstart.home), "PREFECT_API_URL": prefect_server}
-    change = small_arguments("steps.analysis.title=Another title")
+    change = small_arguments("analysis.title=Another title")
     planned = labwright("run", str(FILE), "--dry-run", "--json", *change, **variables)
     assert planned.returncode == 0, planned.stderr
     started = time.monotonic()

@@ -165,12 +165,13 @@ def test_a_metric_that_one_model_lacks_is_an_empty_cell_with_its_reason() -> Non
     assert found["t/acc"].estimate == 1.0
     assert (found["t/f1"].estimate, found["t/f1"].reason) == (None, "not measured")
     assert gaps(rows) == [
+        "w8, t/acc: 1 items are too few for an interval (10 needed)",
         "w8, t/em: not measured of the baseline",
         "w8, t/f1: not measured",
     ]
     headers, lines = comparison_table(rows)
-    cells = dict(zip(headers[6:], lines[1][6:], strict=True))
-    assert cells == {"f1": "", "recovery (95% interval)": ""}
+    cells = dict(zip(headers[4:], lines[1][4:], strict=True))
+    assert cells == {"f1, recovery (95% interval)": ""}
 
 
 @pytest.mark.parametrize(("confidence", "words"), [(0.9, "90%"), (0.999, "99.9%")])
@@ -181,7 +182,7 @@ def test_the_table_says_how_confident_its_intervals_are(confidence: float, words
     rows = compare_variants(
         "a", {"a": variant, "b": variant}, {"a": measured("acc"), "b": measured("acc")}, confidence
     )
-    assert comparison_table(rows)[0][3] == f"recovery ({words} interval)"
+    assert comparison_table(rows)[0][2] == f"acc, recovery ({words} interval)"
 
 
 def test_what_was_not_measured_is_an_empty_cell_and_never_a_zero() -> None:

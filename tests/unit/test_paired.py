@@ -71,6 +71,19 @@ def test_items_that_share_a_source_widen_the_interval() -> None:
     assert clustered.high - clustered.low > 2 * (alone.high - alone.low)  # type: ignore[operator]
 
 
+def test_models_that_agree_on_every_item_are_not_certain_to_be_equal() -> None:
+    right = np.tile([1.0, 0.0, 1.0, 0.0], 50)
+    sources = [str(n // 5) for n in range(200)]
+    found = compare_paired(
+        PairedItems.of(right.tolist(), right.tolist(), cluster=sources), Statistic.RECOVERY
+    )
+    assert found.method is Method.FIELLER
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.985
+    assert found.high > 1.015
+
+
 def test_sign_flips_agree_with_the_exact_mcnemar_test() -> None:
     """Eight discordant items, seven of them lost: 2 * (1 + 8) / 2^8."""
     items = accuracies(num_items=40, num_lost=7, num_won=1)
