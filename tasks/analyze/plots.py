@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -87,16 +88,19 @@ def recovery_plot(rows: Sequence[VariantRow], confidence: float) -> str | None:
 
 
 def load_plot(points: dict[str, Sequence[LoadPoint]]) -> str | None:
-    """Median time between tokens against output tokens/s, a mark for each repeat and load."""
+    """Time between tokens against output tokens/s: medians of each load joined, repeats pale."""
     with _canvas() as (_, axes, buffer):
         for color, (name, measured) in zip(COLORS * len(points), points.items(), strict=False):
-            served = sorted(
-                (point.output_tokens_per_s, point.itl_ms.p50)
-                for point in measured
-                if point.itl_ms is not None
-            )
-            if served:
-                axes.plot(*zip(*served, strict=True), "o-", color=color, label=name, alpha=0.8)
+            by_load: dict[str, list[tuple[float, float]]] = {}
+            for point in measured:
+                if point.itl_ms is not None:
+                    place = (point.output_tokens_per_s, point.itl_ms.p50)
+                    by_load.setdefault(point.load, []).append(place)
+            for repeats in by_load.values():
+                axes.plot(*zip(*repeats, strict=True), "o", color=color, alpha=0.35, markersize=5)
+            medians = [tuple(map(median, zip(*r, strict=True))) for r in by_load.values()]
+            if medians:
+                axes.plot(*zip(*sorted(medians), strict=True), "o-", color=color, label=name)
         if not axes.lines:
             return None
         axes.set(
@@ -123,6 +127,7 @@ def pareto_plot(
             axes.plot([x], [y], "o", color=COLORS[0], markerfacecolor=filled, markersize=8)
             axes.annotate(name, (x, y), textcoords="offset points", xytext=(7, 6), fontsize=10)
         axes.margins(0.18)
+        axes.ticklabel_format(useOffset=False)
         axes.set(title=title, xlabel=xlabel, ylabel="recovery (%)")
         axes.legend()
     return buffer.getvalue()

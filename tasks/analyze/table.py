@@ -11,6 +11,7 @@ from tasks.analyze.spec import Latency, Recovery, VariantRow
 
 ABSENT = ""
 MEBIBYTE = 1 << 20
+NARROW = 0.01  # an interval below one percent is told with a digit more
 
 
 def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[str]]]:
@@ -72,7 +73,9 @@ def recovery_words(recovery: Recovery) -> str:
     estimate = f"{found.estimate:.1%}"
     if found.low is None or found.high is None:
         return f"{estimate} (no interval)"
-    return f"{estimate} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+    digits = 1 if found.high - found.low >= NARROW else 2
+    low, high = (f"{100 * end:.{digits}f}" for end in (found.low, found.high))
+    return f"{100 * found.estimate:.{digits}f}% ({low}–{high})"
 
 
 def _size(row: VariantRow) -> str:
