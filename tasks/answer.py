@@ -50,11 +50,17 @@ def read_answer(out: Path) -> Answer:
 
 
 def failure_words(out: Path, logs: Path) -> str:
-    """The message of the exception that ended the body, or else the end of its stderr."""
+    """The message of the exception that ended the body, or else the end of its stderr.
+
+    Both, where the body says that another program's words explain it.
+    """
+    last_lines = _last_lines(logs / "stderr.txt")
     try:
-        return str(_read_json(out / ERROR_FILE)["message"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return _last_lines(logs / "stderr.txt")
+        words = _read_json(out / ERROR_FILE)
+        message = str(words["message"])
+        return f"{message}\n{last_lines}".rstrip() if words.get("quotes_log") else message
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return last_lines
 
 
 def _below(out: Path, path: Any) -> Path:

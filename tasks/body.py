@@ -36,6 +36,10 @@ METRICS_FILE = "metrics.jsonl"
 ERROR_FILE = "error.json"
 
 
+class ProgramFailed(Exception):
+    """A program that the body ran for somebody failed: what it printed says why."""
+
+
 class BodyContext:
     """A body's view of the world: verified inputs, one folder to write to, metrics."""
 
@@ -82,6 +86,9 @@ def run_body(spec_type: type[S], main: Callable[[S, BodyContext], R]) -> None:
     try:
         context.finish(main(spec_type.model_validate(request["spec"]), context))
     except Exception as error:
-        words = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+        is_others = isinstance(error, ProgramFailed)
+        words = {"message": str(error) or type(error).__name__, "quotes_log": is_others}
         (out / ERROR_FILE).write_text(json.dumps(words))
+        if is_others:  # our traceback would bury what the program said
+            sys.exit(1)
         raise

@@ -91,7 +91,8 @@ def _comparison(result: object) -> Table:
 def next_commands(report: RunReport) -> list[str]:
     """Three commands that make sense now."""
     file = Path(report.file)
-    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    shown = shlex.quote(str(here))
     labwright = command_name()
     show = f"{labwright} show {report.id}"
     if report.status is RunStatus.DONE:

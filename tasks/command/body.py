@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from tasks.artifacts import ArtifactKind, ArtifactRef, file_digest
-from tasks.body import METRICS_FILE, BodyContext, run_body
+from tasks.body import METRICS_FILE, BodyContext, ProgramFailed, run_body
 from tasks.command.spec import EVERYTHING, CommandResult, CommandSpec
 from tasks.command.variables import PROJECT, VARIABLES
 
@@ -37,12 +37,12 @@ def main(spec: CommandSpec, context: BodyContext) -> CommandResult:
             argv, cwd=work, env=variables(spec, context), stdin=subprocess.DEVNULL, check=False
         ).returncode
     except FileNotFoundError as error:
-        raise RuntimeError(f"there is no program '{argv[0]}'") from error
+        raise ProgramFailed(f"there is no program '{argv[0]}'") from error
     except PermissionError as error:
-        raise RuntimeError(f"'{argv[0]}' is not executable; type: chmod +x {argv[0]}") from error
+        raise ProgramFailed(f"'{argv[0]}' is not executable; type: chmod +x {argv[0]}") from error
     if code:
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        raise RuntimeError(f"script {end}")
+        raise ProgramFailed(f"script {end}")
     kept = context.out / "outputs"
     num_files = keep(spec, work, kept)
     outputs = context.artifact(ArtifactKind.FOLDER, kept, "outputs")
