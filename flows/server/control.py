@@ -30,6 +30,7 @@ from flows.server.state import (
 )
 from tasks.errors import LabwrightError
 from tasks.settings import settings
+from tasks.store.failures import in_words
 
 START_TIMEOUT_S = 180.0  # first start on a busy machine: the database is made
 STOP_TIMEOUT_S = 15.0
@@ -87,7 +88,6 @@ def start_server(is_wanted: Callable[[], bool] = lambda: True) -> ServerState:
     One that has lived for longer than a start takes, and does not answer, hangs: it is replaced.
     """
     home = settings().home
-    home.mkdir(parents=True, exist_ok=True)
     with _starting(home, is_wanted):
         condition, state = server_condition()
         if state is not None and condition is ServerCondition.READY:
@@ -125,8 +125,10 @@ def _end(state: ServerState) -> None:
 @contextlib.contextmanager
 def _starting(home: Path, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """One at a time may start or stop."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "server.lock").open("w") as lock:
+    with in_words("start or stop the server", home, home):
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "server.lock").open("w")
+    with lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
