@@ -20,12 +20,12 @@ from infra import setup
 from infra.commands import Phase
 from infra.pins import Environment, State, labwright_home, serve_environment
 from infra.setup import SetUpFailed
-from infra.torch_build import is_cuda_build, source_arguments
+from infra.torch_build import TORCH_INDEX, is_cuda_build, source_arguments
 from tasks.settings import settings
 
 CHECKOUT = Path(setup.__file__).parents[1]
-CPU_INDEX = ("--index-url", "https://download.pytorch.org/whl/cpu")
-CUDA_INDEX = ("--index-url", "https://download.pytorch.org/whl/cu130")
+CPU_INDEX = ("--index-url", f"{TORCH_INDEX}cpu")  # the address itself: test_setup_locks.py
+CUDA_INDEX = ("--index-url", f"{TORCH_INDEX}cu130")
 
 
 def report_of(version: str, *needs: str) -> dict[str, object]:
