@@ -123,11 +123,6 @@ def parse_yaml(text: str, source: str) -> tuple[Any, dict[Location, Mark]]:
     return value, builder.marks
 
 
-def parse_scalar(text: str, source: str) -> Any:
-    """The value of a piece of YAML given on a command line: `64`, `[1, 2]`, `text`."""
-    return parse_yaml(text, source)[0]
-
-
 class _CoreSchemaLoader(yaml.SafeLoader):
     """PyYAML's parser with the scalars of YAML 1.2: no `yes`, no clock times, no dates."""
 

@@ -44,11 +44,6 @@ def serve_folder() -> Path:
     return environment.folder
 
 
-def serve_python() -> Path:
-    """The interpreter beside vLLM."""
-    return serve_folder() / "bin" / "python"
-
-
 def vllm_command() -> list[str]:
     """How to start vLLM; its own arguments follow."""
     return [str(serve_folder() / "bin" / "vllm")]

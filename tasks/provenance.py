@@ -22,6 +22,7 @@ from typing import Any
 from tasks.environments import core_lock_digest, installed_version
 from tasks.gpus import Gpu
 from tasks.scrubbing import Scrubber, own_secrets, scrub
+from tasks.settings import settings
 
 MAX_DIFF_CHARACTERS = 65_536
 GIT_TIMEOUT_S = 10.0
@@ -106,6 +107,7 @@ def provenance(
             "core_lock": core_lock_digest(),
             "hardware": machine | {"fingerprint": _fingerprint(machine)},
             "host": socket.gethostname(),
+            "environment": settings().environment.value,
             "gpus": [gpu.uuid for gpu in gpus],
             "seeds": dict(seeds or {}),
             "started": started.astimezone(UTC).isoformat(timespec="seconds"),

@@ -27,7 +27,7 @@ DEFAULT_HOME = "~/.labwright"
 
 
 class EnvironmentName(StrEnum):
-    """Where labwright runs; later parts are stricter in production."""
+    """What labwright is run for; every record and `labwright doctor` say it."""
 
     DEVELOPMENT = "development"
     STAGING = "staging"
@@ -51,7 +51,8 @@ class Settings(BaseSettings):
         description="Folder that holds the store, runs, environments and the server's database.",
     )
     environment: EnvironmentName = Field(
-        default=EnvironmentName.DEVELOPMENT, description="development, staging or production."
+        default=EnvironmentName.DEVELOPMENT,
+        description="development, staging or production; stands in every record's provenance.",
     )
     standards_folder: Path | None = Field(
         default=None, description="Folder with a lab's own standards, one YAML file each."

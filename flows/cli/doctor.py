@@ -91,6 +91,7 @@ def find_all() -> Iterator[Finding]:
     yield gpus()
     yield machine()
     yield home(settings().home)
+    yield Finding("environment", Status.OK, settings().environment.value)
     yield server()
     yield from optional_parts()
 

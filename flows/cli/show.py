@@ -162,6 +162,7 @@ def _provenance_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("computed", f"{facts.get('started', '')} in {duration_words(facts.get('duration_s'))}"),
         ("by", " ".join(facts.get("argv", ()))),
+        ("environment", facts.get("environment", "")),
         ("code", _commit(facts.get("labwright"))),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("hardware", f"{hardware.get('cpu_model', '')}, {hardware.get('num_cpus', '')} CPUs"),

@@ -36,6 +36,15 @@ def test_every_finding_that_is_not_ok_says_what_to_type() -> None:
     assert all(finding.remedy for finding in found if finding.status is not Status.OK)
 
 
+def test_environment_that_is_set_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABWRIGHT_ENVIRONMENT", "staging")
+    doctor.doctor(as_json=True)
+    findings = {item["part"]: item for item in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["environment"]["found"] == "staging"
+
+
 def test_optional_part_that_is_missing_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = doctor.program("docker", ("no-such-program",), "apt-get install docker.io", "pools")
     assert missing.status is Status.OPTIONAL

@@ -41,6 +41,7 @@ async def test_a_record_holds_code_versions_machine_time_and_memory(home: Path) 
         "argv",
         "core_lock",
         "duration_s",
+        "environment",
         "gpus",
         "hardware",
         "host",
@@ -61,6 +62,16 @@ async def test_a_record_holds_code_versions_machine_time_and_memory(home: Path) 
     assert abs(datetime.fromisoformat(facts["started"]) - before) < timedelta(seconds=30)
     assert 0.15 < facts["duration_s"] < 60
     assert 10 << 20 < facts["peak_memory_bytes"] < 1 << 30
+
+
+async def test_a_record_says_what_labwright_was_run_for_and_its_identity_does_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABWRIGHT_ENVIRONMENT", "production")
+    made = await toy.compute(ToySpec(seed=3))
+    assert made.record.provenance["environment"] == "production"
+    monkeypatch.setenv("LABWRIGHT_ENVIRONMENT", "staging")
+    assert toy.lookup(ToySpec(seed=3)) == made.record
 
 
 async def test_a_record_repeats_the_seeds_of_its_spec(home: Path) -> None:
