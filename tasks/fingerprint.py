@@ -46,6 +46,7 @@ MACHINERY = (
     "tasks.descendants",
     "tasks.environments",
     "tasks.fingerprint",
+    "tasks.flock",
     "tasks.gpus",
     "tasks.host",
     "tasks.memory",

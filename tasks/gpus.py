@@ -14,7 +14,6 @@ GPUs is not starved by those that want few. Who shares GPUs on a host shares a h
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import EnvironmentMissing
+from tasks.flock import try_lock
 
 POLL_S = 0.2
 QUERY_TIMEOUT_S = 60.0  # a driver that has to be loaded first takes many seconds
@@ -157,7 +157,7 @@ def _try_claim(
         for gpu in gpus:
             fd = os.open(folder / f"{gpu.uuid}.lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             attempt.callback(os.close, fd)
-            if _lock(fd):
+            if try_lock(fd):
                 claimed.append(ClaimedGpu(gpu.index, gpu.uuid, gpu.name, gpu.memory_mib, fd))
             if len(claimed) == num_gpus:
                 leases.push(attempt.pop_all())
@@ -177,7 +177,7 @@ async def _turn(queue: Path) -> AsyncIterator[None]:
     hidden = ticket.with_name(f".{ticket.name}")  # nobody may see a ticket that is not locked yet
     fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        _lock(fd)
+        try_lock(fd)
         hidden.rename(ticket)
         while not _is_at_head(ticket):
             await asyncio.sleep(POLL_S)
@@ -203,15 +203,6 @@ def _is_held(ticket: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _lock(fd)
+        return not try_lock(fd)
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """Whether an exclusive flock could be had without waiting."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

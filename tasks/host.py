@@ -15,49 +15,27 @@ A turn is an open descriptor: passed on to `tasks.process.run`, it lasts until t
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-POLL_S = 0.05
+from tasks.flock import lock_file
+from tasks.store.files import make_folder
 
 
 @asynccontextmanager
 async def turn(home: Path, *, alone: bool) -> AsyncIterator[int]:
     """Share the host with others that compute, or wait until they have ended and have it alone."""
-    async with _locked(home, "host-gate", fcntl.LOCK_EX):
-        held = await _acquire(home, "host", fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    folder = home / "leases"
+    make_folder(folder)
+    gate = await lock_file(folder / "host-gate")
+    try:
+        held = await lock_file(folder / "host", fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    finally:
+        os.close(gate)
     try:
         yield held
     finally:
         os.close(held)
-
-
-@asynccontextmanager
-async def _locked(home: Path, name: str, mode: int) -> AsyncIterator[None]:
-    lock = await _acquire(home, name, mode)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-async def _acquire(home: Path, name: str, mode: int) -> int:
-    """An open descriptor that holds the lock; closing it gives the lock back."""
-    folder = home / "leases"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(lock, mode | fcntl.LOCK_NB)
-            except BlockingIOError:
-                await asyncio.sleep(POLL_S)
-            else:
-                return lock
-    except BaseException:
-        os.close(lock)
-        raise

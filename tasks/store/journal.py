@@ -12,7 +12,6 @@ reported, and is cut off when the journal is next opened to append. Everything e
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from typing import Any, Self
 
 from tasks.canonical import canonical_json
 from tasks.errors import Corrupted, StoreError
+from tasks.flock import try_lock
 from tasks.store.failures import in_words
 from tasks.store.files import make_folder, sync_folder, write_all
 
@@ -62,7 +62,8 @@ class Journal:
             make_folder(path.parent)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                _lock(fd, path)
+                if not try_lock(fd):
+                    raise StoreError(f"{path} is being written by another process")
                 contents = read_journal(path)
                 if contents.torn:
                     os.ftruncate(fd, contents.num_bytes)
@@ -128,10 +129,3 @@ def _encode(entry: Mapping[str, Any], previous: str) -> tuple[bytes, str]:
     """A line with its end, and the link that the next one carries on."""
     link = hashlib.sha256(previous.encode() + canonical_json(entry)).hexdigest()
     return canonical_json({"entry": entry, "link": link}) + b"\n", link
-
-
-def _lock(fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreError(f"{path} is being written by another process") from error

@@ -4,25 +4,22 @@
     ...                                 # nobody else computes this identity
     os.close(fd)
 
-A flock belongs to an open file, so it also keeps apart threads and event loops of one process, and
-a child that inherits the descriptor holds it on. The file itself only says who holds the lock, for
+What a flock promises stands in tasks/flock.py. The file itself only says who holds the lock, for
 those who wait; it stays, as removing it could give two processes a lock each.
 """
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.canonical import canonical_json
+from tasks.flock import lock_file
 from tasks.store.base import Holder, OnWait
 from tasks.store.files import make_folder
 
-FIRST_POLL_S, LAST_POLL_S = 0.002, 0.05
 MAX_HOLDER_BYTES = 4096
 
 
@@ -32,28 +29,13 @@ async def acquire(path: Path, on_wait: OnWait | None = None) -> int:
     Cancelling the wait leaves nothing behind.
     """
     make_folder(path.parent)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = await lock_file(path, on_wait=on_wait and (lambda fd: on_wait(_read_holder(fd))))
     try:
-        poll_s = FIRST_POLL_S
-        while not _try_lock(fd):
-            if on_wait is not None:
-                on_wait(_read_holder(fd))
-                on_wait = None
-            await asyncio.sleep(poll_s)
-            poll_s = min(LAST_POLL_S, 1.5 * poll_s)
         _write_holder(fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _write_holder(fd: int) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.flock import try_lock
 from tasks.store.files import make_folder, remove
 
 LOCK_FILE = "lock"
@@ -60,10 +61,8 @@ def clear_abandoned(parent: Path) -> None:
         except PermissionError:
             continue  # another user's
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove_tree(folder)
-        except BlockingIOError:
-            pass  # its process lives
+            if try_lock(lock):  # else its process lives
+                _remove_tree(folder)
         finally:
             os.close(lock)
 
