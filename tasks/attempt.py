@@ -35,7 +35,7 @@ from tasks.errors import StepFailed, StepTimedOut, StoreError
 from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
 from tasks.host import turn
 from tasks.metrics import MetricsTail
-from tasks.observer import observers, warn
+from tasks.observer import observers, tell_waiting, warn
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
 from tasks.provenance import code_state, provenance
 from tasks.relay import Relay
@@ -105,13 +105,16 @@ class Attempt:
 
     async def _run(self, staging: Path, accept: Accept) -> Record:
         inputs = await asyncio.to_thread(self._lay_out, staging)
-        for observer in observers():
-            observer.started(self.plan.step, self.key)
+        home = settings().home
         async with AsyncExitStack() as stack:
-            gpus = await stack.enter_async_context(claim_gpus(self.plan.num_gpus, settings().home))
-            held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus)]
-            home = settings().home
-            held.append(await stack.enter_async_context(turn(home, alone=self.plan.measures)))
+            claim = claim_gpus(self.plan.num_gpus, home, on_wait=tell_waiting)
+            gpus = await stack.enter_async_context(claim)
+            ours = turn(home, alone=self.plan.measures, on_wait=tell_waiting)
+            lock = await stack.enter_async_context(ours)
+            tell_waiting(None)
+            held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus), lock]
+            for observer in observers():
+                observer.started(self.plan.step, self.key)
             started = datetime.now(UTC)
             code = asyncio.get_running_loop().run_in_executor(None, code_state)
             outcome = await self._run_body(staging, self._environment(gpus), held)

@@ -34,13 +34,13 @@ async def lock_file(
     """Wait for the lock; returns the open file that holds it until it is closed everywhere.
 
     The file is made if it is absent, in a folder that is there. `on_wait` is called once, with the
-    open file, if there is something to wait for. Cancelling the wait leaves nothing behind.
+    open file, if it takes longer than a moment. Cancelling the wait leaves nothing behind.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         poll_s = FIRST_POLL_S
         while not try_lock(fd, mode):
-            if on_wait is not None:
+            if on_wait is not None and poll_s == LAST_POLL_S:
                 on_wait(fd)
                 on_wait = None
             await asyncio.sleep(poll_s)

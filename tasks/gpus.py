@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,12 +117,15 @@ def visible_devices(gpus: Iterable[Gpu]) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def claim_gpus(
-    num_gpus: int, home: Path, list_gpus: ListGpus = list_gpus
+    num_gpus: int,
+    home: Path,
+    list_gpus: ListGpus = list_gpus,
+    on_wait: Callable[[str], None] | None = None,
 ) -> AsyncIterator[tuple[ClaimedGpu, ...]]:
     """Own `num_gpus` GPUs, waiting for one's turn and until enough are free.
 
-    Raises EnvironmentMissing if this host does not have so many. On leaving, this process's copies
-    of the leases are closed.
+    `on_wait` is told what there is to wait for, if anything. Raises EnvironmentMissing if this host
+    does not have so many. On leaving, this process's copies of the leases are closed.
     """
     if num_gpus == 0:
         yield ()
@@ -131,10 +134,18 @@ async def claim_gpus(
     if num_gpus > len(gpus):
         raise EnvironmentMissing(_too_few(num_gpus, gpus))
     folder = home / "gpus"
+
+    async def wait() -> None:
+        nonlocal on_wait
+        if on_wait is not None:
+            on_wait(f"{num_gpus} of {len(gpus)} GPUs to be free")
+            on_wait = None
+        await asyncio.sleep(POLL_S)
+
     with ExitStack() as leases:
-        async with _turn(folder / "queue"):
+        async with _turn(folder / "queue", wait):
             while not (claimed := _try_claim(num_gpus, gpus, folder, leases)):
-                await asyncio.sleep(POLL_S)
+                await wait()
         yield claimed
 
 
@@ -166,7 +177,7 @@ def _try_claim(
 
 
 @asynccontextmanager
-async def _turn(queue: Path) -> AsyncIterator[None]:
+async def _turn(queue: Path, wait: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """First come, first served, between processes; whoever died is passed over.
 
     Everybody who waits holds a lock on a ticket of his own, named by the time he came. Whose ticket
@@ -180,7 +191,7 @@ async def _turn(queue: Path) -> AsyncIterator[None]:
         try_lock(fd)
         hidden.rename(ticket)
         while not _is_at_head(ticket):
-            await asyncio.sleep(POLL_S)
+            await wait()
         yield
     finally:
         ticket.unlink(missing_ok=True)

@@ -17,22 +17,32 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tasks.flock import lock_file
 from tasks.store.files import make_folder
 
+OTHERS = "the other steps of this machine to end, as it measures time"
+ONE_THAT_MEASURES = "a step that measures time, which runs alone"
+
+OnWait = Callable[[str], None]
+
 
 @asynccontextmanager
-async def turn(home: Path, *, alone: bool) -> AsyncIterator[int]:
-    """Share the host with others that compute, or wait until they have ended and have it alone."""
+async def turn(home: Path, *, alone: bool, on_wait: OnWait | None = None) -> AsyncIterator[int]:
+    """Share the host with others that compute, or wait until they have ended and have it alone.
+
+    `on_wait` is told what there is to wait for, if anything.
+    """
     folder = home / "leases"
     make_folder(folder)
-    gate = await lock_file(folder / "host-gate")
+    say = on_wait and (lambda _: on_wait(OTHERS if alone else ONE_THAT_MEASURES))
+    gate = await lock_file(folder / "host-gate", on_wait=say)
     try:
-        held = await lock_file(folder / "host", fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        held = await lock_file(folder / "host", mode, say)
     finally:
         os.close(gate)
     try:

@@ -9,6 +9,7 @@ of it. What an observer raises would end the step: those that talk to a network 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +23,11 @@ class Observer:
     log_folder: Path | None = None
     """Where a copy of the body's output goes, whatever its end."""
 
+    def waiting(self, what: str | None) -> None:
+        """The step waits for this before it can work; None: the wait is over."""
+
     def started(self, step: str, identity: str) -> None:
-        """The body is about to start."""
+        """The body is about to start, and waits for nothing any more."""
 
     def output(self, stream: str, line: str) -> None:
         """The body printed a line."""
@@ -33,6 +37,21 @@ class Observer:
 
     def warned(self, message: str) -> None:
         """Something was wrong and was dealt with (a corrupted record, a foreign lease)."""
+
+
+class WorkClock(Observer):
+    """Seconds of a step's work: begun anew whenever a wait is over."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def waiting(self, what: str | None) -> None:
+        if what is None:
+            self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
 
 
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("labwright_observers", default=())
@@ -52,6 +71,12 @@ def warn(message: str) -> None:
     """Tell every observer of the current context."""
     for observer in observers():
         observer.warned(message)
+
+
+def tell_waiting(what: str | None) -> None:
+    """Tell every observer what the step waits for; None where it goes on."""
+    for observer in observers():
+        observer.waiting(what)
 
 
 def observers() -> tuple[Observer, ...]:

@@ -92,6 +92,10 @@ class PrefectView(Observer):
         self._progress_id: UUID | None = None
         self._progress_shown = 0.0
 
+    def waiting(self, what: str | None) -> None:
+        if what is not None:
+            self._logger.info("waiting for %s", what)
+
     def started(self, step: str, identity: str) -> None:
         self._logger.info("%s %s: computing", step, identity[:12])
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from tasks.attempt import Attempt, BodyPlan
 from tasks.environments import installed_version
 from tasks.errors import Corrupted, EnvironmentMissing
 from tasks.identity import code_fingerprint, identity, locked_versions
-from tasks.observer import warn
+from tasks.observer import WorkClock, observing, tell_waiting, warn
 from tasks.spec import DeviceKind, Placement, Result, Spec, local_device_kind
 from tasks.store import open_store
 from tasks.store.base import Holder, Record, Store
@@ -53,6 +52,7 @@ class Computed(Generic[R]):
     record: Record
     is_cached: bool
     duration_s: float
+    """Of the work: reading what was there, or running the body and keeping what it made."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Step(Generic[S, R]):
 
         Raises `StepFailed` (or one of its kinds), `SpecError`, `StoreError`, `EnvironmentMissing`.
         """
-        started = time.monotonic()
+        clock = WorkClock()
         placement = placement or Placement()
         store = open_store()
         resolved = await asyncio.to_thread(resolve_inputs, spec, store, True)
@@ -137,11 +137,12 @@ class Step(Generic[S, R]):
         record, _ = await asyncio.to_thread(self._read, store, key)
         is_cached = record is not None
         if record is None:
-            record, is_cached = await self._compute_once(store, key, resolved, placement)
+            with observing(clock):
+                record, is_cached = await self._compute_once(store, key, resolved, placement)
         elif store.has_staging(key):  # whoever computed it was killed before it could clear up
             async with store.lease(key):
                 await asyncio.to_thread(store.clear_staging, key)
-        return Computed(self.result(record), record, is_cached, time.monotonic() - started)
+        return Computed(self.result(record), record, is_cached, clock.seconds)
 
     async def _compute_once(
         self, store: Store, key: str, resolved: S, placement: Placement
@@ -149,6 +150,7 @@ class Step(Generic[S, R]):
         """Under the identity's lease, so that of many callers one runs the body."""
         self._refuse_other_versions()
         async with store.lease(key, on_wait=self._say_who_computes) as lease:
+            tell_waiting(None)
             record, damage = await asyncio.to_thread(self._read, store, key)
             if record is not None:
                 return record, True
@@ -172,7 +174,7 @@ class Step(Generic[S, R]):
             return await attempt.run(functools.partial(self._accept, key)), False
 
     def _say_who_computes(self, holder: Holder | None) -> None:
-        warn(f"{self.name} is being computed by {holder or 'another process'}; waiting for it")
+        tell_waiting(f"{holder or 'another process'}: it computes the same")
 
     def _accept(
         self, key: str, spec: Spec, answer: dict[str, Any], open_: Callable[[Any], Path]

@@ -123,6 +123,10 @@ class StepLines(Observer):
     def __init__(self, console: Console):
         self._console = console
 
+    def waiting(self, what: str | None) -> None:
+        if what is not None:
+            self._console.print(f"waiting for {what}", style="dim", markup=False, highlight=False)
+
     def output(self, stream: str, line: str) -> None:  # noqa: ARG002
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -84,6 +84,9 @@ class PlainLines(Watcher):
         if now.error:
             self._say(f"  {now.error}")
 
+    def waiting(self, step: str, what: str) -> None:
+        self._say(f"{step}: waiting for {what}")
+
     def warned(self, step: str, message: str) -> None:
         self._say(f"{step}: warning: {message}")
 
@@ -99,8 +102,9 @@ class LiveTable(Watcher):
         self._report: RunReport | None = None
         self._metrics: dict[str, dict[str, Any]] = {}
         self._began: dict[str, float] = {}
+        self._waits: dict[str, str] = {}
         self._live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=4, transient=False
+            console=console, get_renderable=self.table, refresh_per_second=4, transient=False
         )
 
     def begun(self, report: RunReport) -> None:
@@ -111,6 +115,9 @@ class LiveTable(Watcher):
         self._report = report
         if report.steps[step].state is StepState.RUNNING:
             self._began.setdefault(step, time.monotonic())
+
+    def waiting(self, step: str, what: str) -> None:
+        self._waits[step] = f"for {what}"
 
     def progress(self, step: str, metrics: dict[str, Any]) -> None:
         self._metrics[step] = {**self._metrics.get(step, {}), **metrics}
@@ -124,7 +131,8 @@ class LiveTable(Watcher):
     def closed(self) -> None:
         self._live.stop()
 
-    def _render(self) -> Table:
+    def table(self) -> Table:
+        """The run as it stands now."""
         table = Table(box=None, pad_edge=False)
         for column in ("step", "kind", "state", "time", ""):
             table.add_column(column, justify="right" if column == "time" else "left")
@@ -148,6 +156,8 @@ class LiveTable(Watcher):
         step = self._report.steps[name] if self._report else None
         if step is None or step.error:
             return (step.error or "").splitlines()[0] if step else ""
+        if step.state is StepState.WAITING:
+            return self._waits.get(name, "")
         metrics = self._metrics.get(name, {})
         if step.state is not StepState.RUNNING or not metrics:
             return ""

@@ -7,7 +7,6 @@ read back from the store by identity, so that what a run says of a step is what 
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -68,7 +67,6 @@ class Execution:
             return
         async with self._slots:
             watch = StepWatch(self._state, name)
-            started = time.monotonic()
             try:
                 with observing(watch):
                     await self._compute(step, call)
@@ -79,7 +77,7 @@ class Execution:
                 self._state.step(name, state=StepState.FAILED, error=self._reason(name, error))
             else:
                 end = StepState.DONE if watch.is_computing else StepState.CACHED
-                self._state.step(name, state=end, seconds=round(time.monotonic() - started, 3))
+                self._state.step(name, state=end, seconds=round(watch.seconds, 3))
 
     async def _compute(self, step: ExperimentStep, call: Call) -> None:
         spec = spec_for_run(step.spec(self._results), self._state.report.id)

@@ -16,7 +16,7 @@ from typing import Any
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunReport, StepState
 from tasks.errors import Corrupted
-from tasks.observer import Observer
+from tasks.observer import WorkClock
 from tasks.store.journal import Journal
 
 
@@ -28,6 +28,9 @@ class Watcher:
 
     def changed(self, report: RunReport, step: str) -> None:
         """A step's state is another."""
+
+    def waiting(self, step: str, what: str) -> None:
+        """A step is ready, and waits for something of the machine's."""
 
     def progress(self, step: str, metrics: dict[str, Any]) -> None:
         """The newest numbers of a body."""
@@ -93,6 +96,12 @@ class RunState:
         for watcher in self.watchers:
             watcher.warned(step, message)
 
+    def wait(self, step: str, what: str) -> None:
+        """A step cannot work yet."""
+        self._tell("waiting", step=step, what=what)
+        for watcher in self.watchers:
+            watcher.waiting(step, what)
+
     def _tell(self, event: str, **values: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._journal.append({"time": now, "event": event, **values})
@@ -142,14 +151,20 @@ def _open_journal(folder: RunFolder) -> tuple[Journal, list[str]]:
         return Journal.open(folder.journal), [f"{error}; it lies in {aside.name}"]
 
 
-class StepWatch(Observer):
+class StepWatch(WorkClock):
     """Hears a step and tells its run."""
 
     def __init__(self, state: RunState, name: str):
+        super().__init__()
         self.log_folder: Path | None = state.folder.logs / name
         self.is_computing = False
         self._state = state
         self._name = name
+
+    def waiting(self, what: str | None) -> None:
+        super().waiting(what)
+        if what is not None:
+            self._state.wait(self._name, what)
 
     def started(self, step: str, identity: str) -> None:  # noqa: ARG002
         self.is_computing = True

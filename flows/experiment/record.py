@@ -61,7 +61,9 @@ class StepReport(Frozen):
     kind: str = Field(description="Kind of the step.")
     state: StepState = Field(default=StepState.WAITING, description="How it stands.")
     identity: str | None = Field(default=None, description="Known once its inputs are.")
-    seconds: float | None = Field(default=None, description="Wall time in this run.")
+    seconds: float | None = Field(
+        default=None, description="Wall time of its work in this run, waits left out."
+    )
     error: str | None = Field(default=None, description="Why it did not finish.")
     upstream: tuple[str, ...] = Field(default=(), description="Steps whose results it takes.")
 

@@ -75,6 +75,10 @@ class Witness(Observer):
         self.lines: list[str] = []
         self.metrics: list[dict[str, Any]] = []
         self.warnings: list[str] = []
+        self.waits: list[str] = []
+
+    def waiting(self, what: str | None) -> None:
+        self.waits += [] if what is None else [what]
 
     def started(self, step: str, identity: str) -> None:  # noqa: ARG002
         self.started_steps.append(step)

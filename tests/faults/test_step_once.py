@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.steps import CountSpec, Manner, ToySpec, notes, placed, starts, toy
+from tasks.host import turn
+from tasks.observer import observing
+from tests.fakes.steps import CountSpec, Manner, ToySpec, Witness, notes, placed, starts, toy
 
 NUM_CALLERS = 8
 FREED_S = 2.0  # within which a killed caller's lease is free, besides the grace of its body
@@ -140,6 +142,36 @@ async def test_a_caller_that_waits_can_be_cancelled_and_the_other_goes_on(home: 
     assert waiting.cancelled()
     assert not (await computing).is_cached
     assert starts(home) == 1
+
+
+async def test_a_callers_wait_for_another_is_said_and_is_none_of_its_time(home: Path) -> None:
+    computing = asyncio.create_task(toy.compute(ToySpec(sleep_s=1.0), placed(home)))
+    await asyncio.to_thread(wait_for_note, home, "start")
+    witness, called_at = Witness(), time.monotonic()
+    with observing(witness):
+        found = await toy.compute(ToySpec(sleep_s=1.0), placed(home))
+    waited_s = time.monotonic() - called_at - found.duration_s
+    await computing
+    assert found.is_cached
+    (wait,) = witness.waits
+    assert f"process {os.getpid()} on " in wait
+    assert waited_s > 0.8
+    assert witness.started_steps == []
+
+
+async def test_a_steps_wait_for_its_turn_is_said_and_is_none_of_its_time(home: Path) -> None:
+    witness, called_at = Witness(), time.monotonic()
+    with observing(witness):
+        async with turn(home, alone=True):
+            calling = asyncio.create_task(toy.compute(ToySpec(), placed(home)))
+            await asyncio.sleep(1.5)
+            assert witness.started_steps == []
+        computed = await calling
+    waited_s = time.monotonic() - called_at - computed.duration_s
+    assert witness.waits == ["a step that measures time, which runs alone"]
+    assert witness.started_steps == ["toy"]
+    assert waited_s > 1.2
+    assert computed.record.provenance["duration_s"] <= computed.duration_s
 
 
 def is_alive(pid: int) -> bool:
