@@ -38,7 +38,11 @@ async def turn(home: Path, *, alone: bool, on_wait: OnWait | None = None) -> Asy
     """
     folder = home / "leases"
     make_folder(folder)
-    say = on_wait and (lambda _: on_wait(OTHERS if alone else ONE_THAT_MEASURES))
+
+    def say(_: int) -> None:
+        if on_wait is not None:
+            on_wait(OTHERS if alone else ONE_THAT_MEASURES)
+
     gate = await lock_file(folder / "host-gate", on_wait=say)
     try:
         mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
