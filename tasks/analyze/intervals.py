@@ -1,7 +1,13 @@
-"""Confidence intervals for paired data, each by inverting a test: pure formulas with their sources.
+"""Tests of paired data and the intervals that they leave: pure formulas with their sources.
 
-A score interval holds every value that the score test does not reject; with 0/1 pairs it keeps its
-level where a Wald or percentile interval fails (few items, few discordant pairs, scores near 1).
+An interval holds every value that a test does not reject. With 0/1 pairs only three numbers count:
+items that the top model alone has right, that the bottom model alone has right, and the trials:
+
+    RATIO       P(top) / P(bottom); trials are the items that any has right
+    DIFFERENCE  P(top) - P(bottom); trials are all items
+
+    score_interval(RATIO, table, 0.95)   # asymptotic; `exact.exact_interval` where it fails
+    fieller_interval(top, bottom, 0.95)  # anything that has a mean
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BISECTION_STEPS = 100
+BISECTION_STEPS = 60
 LARGEST_RATIO = 1e9
 
 
@@ -38,82 +44,211 @@ class PairedTable:
             total=float(len(top)),
         )
 
+    @property
+    def discordant(self) -> float:
+        return self.only_top + self.only_bottom
 
-def ratio_score_interval(table: PairedTable, confidence: float) -> tuple[float, float]:
-    """Interval of P(top) / P(bottom) from paired 0/1 items.
 
-    Tang, Tang & Chan (2003), Statistics in Medicine 22:1217, the score statistic with the
-    restricted maximum-likelihood estimate of the discordant cell. The upper end is infinite where
-    no bottom item is right. Simulated coverage: tests/statistics/test_paired_coverage.py.
+@dataclass(frozen=True)
+class Parameter:
+    """What is estimated from a trinomial (only top, only bottom, neither alone) of some trials.
+
+    `statistic(only_top, only_bottom, trials, value)` is the score statistic of 'it is `value`':
+    standard normal under it where trials are many, falling in `value`. `cells(value, discordance)`
+    are the probabilities of the first two cells under it; `least_discordance(value)` is where they
+    begin to be probabilities.
     """
-    top, bottom = table.both + table.only_top, table.both + table.only_bottom
-    if bottom == 0:
-        return 0.0, math.inf
-    any_right = table.both + table.only_top + table.only_bottom
 
-    def statistic(ratio: float) -> float:
-        a = table.total * (1 + ratio)
-        b = bottom * ratio**2 - (top + 2 * table.only_bottom)
-        c = table.only_bottom * (1 - ratio) * any_right / table.total
-        cell = (-b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
-        variance = table.total * (1 + ratio) * cell + any_right * (ratio - 1)
-        return _standardised(top - ratio * bottom, variance)
-
-    estimate = top / bottom
-    bound = NormalDist().inv_cdf((1 + confidence) / 2)
-    low = 0.0 if top == 0 else _cross(statistic, bound, 0.0, estimate)
-    return low, _cross(statistic, -bound, estimate, LARGEST_RATIO)
+    lowest: float
+    highest: float
+    trials: Callable[[PairedTable], float]
+    estimate: Callable[[PairedTable], float]
+    statistic: Callable[[Floats, Floats, float, float], Floats]
+    cells: Callable[[float, Floats], tuple[Floats, Floats]]
+    least_discordance: Callable[[float], float]
 
 
-def difference_score_interval(table: PairedTable, confidence: float) -> tuple[float, float]:
-    """Interval of P(top) - P(bottom) from paired 0/1 items: Tango (1998), Stat. Med. 17:891."""
-    n, b, c = table.total, table.only_top, table.only_bottom
-
-    def statistic(difference: float) -> float:
-        w = -b - c + (2 * n - b + c) * difference
-        root = math.sqrt(max(w * w + 8 * n * c * difference * (1 - difference), 0.0))
-        cell = (root - w) / (4 * n)
-        variance = n * (2 * cell + difference * (1 - difference))
-        return _standardised(b - c - n * difference, variance)
-
-    estimate = (b - c) / n
-    bound = NormalDist().inv_cdf((1 + confidence) / 2)
-    return _cross(statistic, bound, -1.0, estimate), _cross(statistic, -bound, estimate, 1.0)
+def _ratio_statistic(only_top: Floats, only_bottom: Floats, trials: float, ratio: float) -> Floats:
+    """Tang, Tang & Chan (2003), Statistics in Medicine 22:1217, with the restricted estimate of
+    the discordant cell; items that neither has right cancel out of it."""
+    top, bottom = trials - only_bottom, trials - only_top
+    a = 1 + ratio
+    b = bottom * ratio**2 - (top + 2 * only_bottom)
+    c = only_bottom * (1 - ratio) * trials
+    cell = (-b + np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))) / (2 * a)
+    return _standardised(top - ratio * bottom, a * cell + trials * (ratio - 1))
 
 
-def fieller_interval(top: Floats, bottom: Floats, confidence: float) -> tuple[float, float] | None:
-    """Interval of mean(top) / mean(bottom) over independent pairs [num_units].
+def _difference_statistic(
+    only_top: Floats, only_bottom: Floats, trials: float, difference: float
+) -> Floats:
+    """Tango (1998), Statistics in Medicine 17:891."""
+    b, c, n = only_top, only_bottom, trials
+    w = -b - c + (2 * n - b + c) * difference
+    root = np.sqrt(np.maximum(w * w + 8 * n * c * difference * (1 - difference), 0.0))
+    cell = (root - w) / (4 * n)
+    variance = n * (2 * cell + difference * (1 - difference))
+    return _standardised(b - c - n * difference, variance)
 
-    Fieller (1954), J. Royal Statistical Society B 16:175, with Student's t; None where the mean of
-    `bottom` is not significantly above zero, as the set of accepted ratios is then unbounded.
+
+def _ratio_estimate(table: PairedTable) -> float:
+    bottom = table.both + table.only_bottom
+    return (table.both + table.only_top) / bottom if bottom else math.inf
+
+
+def _ratio_cells(ratio: float, discordance: Floats) -> tuple[Floats, Floats]:
+    only_top = (discordance - 1 + ratio) / (1 + ratio)
+    return only_top, discordance - only_top
+
+
+RATIO = Parameter(
+    lowest=0.0,
+    highest=LARGEST_RATIO,
+    trials=lambda table: table.both + table.discordant,
+    estimate=_ratio_estimate,
+    statistic=_ratio_statistic,
+    cells=_ratio_cells,
+    least_discordance=lambda ratio: 1 - min(ratio, 1 / ratio if ratio else 0.0),
+)
+
+DIFFERENCE = Parameter(
+    lowest=-1.0,
+    highest=1.0,
+    trials=lambda table: table.total,
+    estimate=lambda table: (table.only_top - table.only_bottom) / table.total,
+    statistic=_difference_statistic,
+    cells=lambda value, discordance: ((discordance + value) / 2, (discordance - value) / 2),
+    least_discordance=abs,
+)
+
+
+def score_p_values(parameter: Parameter, table: PairedTable, value: float) -> tuple[float, float]:
+    """One-sided p-values of 'it is at most `value`' and of 'it is at least `value`'."""
+    counts = np.array([table.only_top]), np.array([table.only_bottom])
+    statistic = float(parameter.statistic(*counts, parameter.trials(table), value)[0])
+    return NormalDist().cdf(-statistic), NormalDist().cdf(statistic)
+
+
+def score_interval(
+    parameter: Parameter, table: PairedTable, confidence: float
+) -> tuple[float, float]:
+    """Every value that the score test does not reject.
+
+    Asymptotic: below a few hundred trials, or with few discordant ones, `exact_interval` holds its
+    level and this does not. Coverage: tests/statistics/test_paired_coverage.py.
     """
-    from scipy import stats
-
-    n = len(top)
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-    (var_top, covariance), (_, var_bottom) = np.cov(top, bottom) / n
-    mean_top, mean_bottom = float(top.mean()), float(bottom.mean())
-    a = mean_bottom**2 - quantile**2 * var_bottom
-    b = mean_top * mean_bottom - quantile**2 * covariance
-    c = mean_top**2 - quantile**2 * var_top
-    if a <= 0 or mean_bottom <= 0:
-        return None
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return float((b - root) / a), float((b + root) / a)
+    return invert(
+        lambda value: score_p_values(parameter, table, value), parameter, table, confidence
+    )
 
 
-def _standardised(distance: float, variance: float) -> float:
-    if abs(distance) < 1e-12:
-        return 0.0
-    return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
+def invert(
+    p_values: Callable[[float], tuple[float, float]],
+    parameter: Parameter,
+    table: PairedTable,
+    confidence: float,
+    steps: int = BISECTION_STEPS,
+) -> tuple[float, float]:
+    """Where the one-sided p-values on both sides of the estimate cross (1 - confidence) / 2."""
+    if parameter.trials(table) == 0:
+        return parameter.lowest, math.inf if parameter is RATIO else parameter.highest
+    tail = (1 - confidence) / 2
+    estimate = parameter.estimate(table)
+    low = _cross(lambda value: p_values(value)[0] <= tail, parameter.lowest, estimate, steps)
+    high = _cross(lambda value: p_values(value)[1] > tail, estimate, parameter.highest, steps)
+    return low, high
 
 
-def _cross(statistic: Callable[[float], float], level: float, low: float, high: float) -> float:
-    """Where a decreasing statistic crosses a level, between two ends, by bisection."""
-    for _ in range(BISECTION_STEPS):
-        middle = (low + high) / 2 if high < LARGEST_RATIO else max(2 * low, 1e-3)
-        if statistic(middle) > level:
+def _cross(holds: Callable[[float], bool], low: float, high: float, steps: int) -> float:
+    """Where what holds at `low` ends, on the way to `high`; infinite where it never does."""
+    if low >= LARGEST_RATIO or holds(min(high, LARGEST_RATIO)):
+        return high if high < LARGEST_RATIO else math.inf
+    if high >= LARGEST_RATIO:  # first find the magnitude
+        high = max(2 * low, 1.0)
+        while holds(high):
+            low, high = high, 2 * high
+            if high > LARGEST_RATIO:
+                return math.inf
+    for _ in range(steps):
+        middle = (low + high) / 2
+        if holds(middle):
             low = middle
         else:
             high = middle
     return (low + high) / 2
+
+
+def _standardised(distance: Floats, variance: Floats) -> Floats:
+    spread = np.sqrt(np.maximum(variance, 0.0))
+    certain = np.copysign(np.inf, distance)
+    found = np.divide(distance, spread, out=certain, where=spread > 0)
+    return np.where(np.abs(distance) < 1e-12, 0.0, found)
+
+
+@dataclass(frozen=True)
+class LinearTest:
+    """The t test of a ratio of means over independent pairs of sums: Fieller's, and its delta form.
+
+    Fieller (1954), J. Royal Statistical Society B 16:175, with Student's t.
+    """
+
+    mean_top: float
+    mean_bottom: float
+    var_top: float  # of the means
+    var_bottom: float
+    covariance: float
+    num_units: int
+
+    @classmethod
+    def of(cls, top: Floats, bottom: Floats) -> LinearTest:
+        """From sums of independent units [num_units], at least two."""
+        (var_top, covariance), (_, var_bottom) = np.cov(top, bottom) / len(top)
+        return cls(
+            float(top.mean()),
+            float(bottom.mean()),
+            float(var_top),
+            float(var_bottom),
+            float(covariance),
+            len(top),
+        )
+
+    @property
+    def standard_error(self) -> float:
+        """Of mean(top) / mean(bottom), linearised (Taylor); clustered where units are clusters."""
+        ratio = self.mean_top / self.mean_bottom
+        return math.sqrt(self._variance(ratio)) / abs(self.mean_bottom)
+
+    def p_values(self, value: float) -> tuple[float, float]:
+        """One-sided p-values of 'the ratio is at most `value`' and of 'it is at least `value`'."""
+        from scipy import stats
+
+        distance = self.mean_top - value * self.mean_bottom
+        spread = math.sqrt(self._variance(value))
+        if spread == 0:
+            return float(distance <= 0), float(distance >= 0)
+        upper = float(stats.t.sf(distance / spread, self.num_units - 1))
+        return upper, 1 - upper
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """None where mean(bottom) is not clearly above zero: what is accepted is unbounded then."""
+        from scipy import stats
+
+        quantile = float(stats.t.ppf((1 + confidence) / 2, self.num_units - 1))
+        a = self.mean_bottom**2 - quantile**2 * self.var_bottom
+        b = self.mean_top * self.mean_bottom - quantile**2 * self.covariance
+        c = self.mean_top**2 - quantile**2 * self.var_top
+        if a <= 0 or self.mean_bottom <= 0:
+            return None
+        root = math.sqrt(max(b * b - a * c, 0.0))
+        return (b - root) / a, (b + root) / a
+
+    def _variance(self, value: float) -> float:
+        spread = self.var_top - 2 * value * self.covariance + value**2 * self.var_bottom
+        # Sums of squares that should cancel leave rounding errors of either sign.
+        rounding = 1e-14 * (self.var_top + value**2 * self.var_bottom)
+        return spread if spread > rounding else 0.0
+
+
+def fieller_interval(top: Floats, bottom: Floats, confidence: float) -> tuple[float, float] | None:
+    """Interval of mean(top) / mean(bottom) over independent pairs [num_units]; see `LinearTest`."""
+    return LinearTest.of(top, bottom).interval(confidence)

@@ -8,8 +8,10 @@ sum(numerator) / sum(denominator): accuracy (0 or 1 over 1), bits per byte (bits
 
 Which method answers is decided by the data, and stands in the answer:
 
-    score    0/1 items without clusters: the score interval of a ratio (Tang et al. 2003) or of
-             a difference (Tango 1998) of paired proportions, which holds its level at small n
+    exact    0/1 items without clusters, below `MIN_SCORE_ITEMS` of them or `MIN_DISCORDANT` that
+             differ: the exact unconditional interval (Chan & Zhang 1999)
+    score    more: the score interval of a ratio (Tang et al. 2003) or of a difference (Tango 1998)
+             of paired proportions
     fieller  anything else, from `MIN_UNITS` independent units on: Fieller's (1954) interval of a
              ratio of paired means with Student's t; units are clusters where items share a source;
              with 0/1 items never narrower than the score interval
@@ -21,6 +23,7 @@ Pure: no files, no clock; randomness is a seed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,18 +32,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from tasks.analyze.exact import exact_interval, exact_p_values
 from tasks.analyze.intervals import (
+    DIFFERENCE,
+    RATIO,
+    LinearTest,
     PairedTable,
-    difference_score_interval,
-    fieller_interval,
-    ratio_score_interval,
+    score_interval,
+    score_p_values,
 )
 from tasks.spec import Frozen
 
 MIN_UNITS = 30  # below, Student's t cannot make up for skewed units
-MIN_BINARY_ITEMS = 10
+MIN_BINARY_ITEMS = 10  # below, an exact interval would say next to nothing
+MIN_SCORE_ITEMS = 300  # below, and with fewer discordant ones, the score test is not trusted
+MIN_DISCORDANT = 50
+UNBOUNDED = "the denominator is not clearly above zero"
 MAX_EXACT_UNITS = 14  # 2^14 sign patterns are enumerated; beyond, they are drawn
+MAX_EXACT_SUM = 20_000  # of whole differences whose sums are counted
 NUM_PERMUTATIONS = 10_000
+PERMUTATIONS_AT_ONCE = 100  # as many fit in memory for a million items
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +66,7 @@ class Statistic(StrEnum):
 class Method(StrEnum):
     """How the interval was made."""
 
+    EXACT = "exact"
     SCORE = "score"
     FIELLER = "fieller"
     NONE = "none"
@@ -80,6 +92,13 @@ class PairedComparison(Frozen):
     num_items: int = Field(description="Items that both models answered.")
     num_units: int = Field(description="Independent units: clusters, or items without clusters.")
     reason: str | None = Field(default=None, description="Why there is no estimate or interval.")
+    standard_error: float | None = Field(
+        default=None,
+        description="Of the estimate, linearised; over sources where items share them.",
+    )
+    p_value: float | None = Field(
+        default=None, description="Of 'both score alike': two-sided, by sign flips of the units."
+    )
 
 
 @dataclass(frozen=True)
@@ -142,69 +161,117 @@ def compare_paired(
     higher_is_better: bool = True,
     confidence: float = 0.95,
 ) -> PairedComparison:
-    """The estimate and its interval; see the module's docstring for the methods.
+    """The estimate, its standard error, interval and p-value; see the module for the methods.
 
     Recovery is variant / baseline where higher is better and baseline / variant where lower is; it
     is undefined, not 1, where the baseline's score is not above zero.
     """
-    base, variant, denominator = items.units()
-    num_units = len(base)
+    question = PairedQuestion.of(items, statistic, higher_is_better)
+    interval = question.interval(confidence)
+    low, high = interval or (None, None)
+    return PairedComparison(
+        statistic=statistic,
+        estimate=question.estimate,
+        low=low,
+        high=high if high is None or math.isfinite(high) else None,
+        confidence=confidence,
+        method=question.method if interval else Method.NONE,
+        num_items=len(items.baseline),
+        num_units=len(question.top),
+        reason=question.reason or (None if interval else UNBOUNDED),
+        standard_error=question.standard_error,
+        p_value=None if question.estimate is None else sign_flip_p_value(items),
+    )
 
-    def answer(
-        estimate: float | None,
-        interval: tuple[float, float] | None,
-        method: Method,
-        reason: str | None,
-    ) -> PairedComparison:
-        low, high = interval or (None, None)
-        return PairedComparison(
-            statistic=statistic,
-            estimate=estimate,
-            low=low,
-            high=high,
-            confidence=confidence,
-            method=method if interval else Method.NONE,
-            num_items=len(items.baseline),
-            num_units=num_units,
-            reason=reason,
-        )
 
-    if num_units == 0:
-        return answer(None, None, Method.NONE, "no item was answered by both")
-    if statistic is Statistic.DIFFERENCE:
-        top, bottom = variant - base, denominator
-    else:
-        top, bottom = (variant, base) if higher_is_better else (base, variant)
-        if base.sum() <= 0 or bottom.sum() <= 0:
-            return answer(None, None, Method.NONE, "a score at or below zero has no recovery")
-    estimate = float(top.sum() / bottom.sum())
-    if items.is_binary and items.cluster is None:
+@dataclass(frozen=True)
+class PairedQuestion:
+    """One comparison, the method that its data allow, and that method's test and interval."""
+
+    items: PairedItems
+    statistic: Statistic
+    top: Floats  # sums over units [num_units]; what is estimated is sum(top) / sum(bottom)
+    bottom: Floats
+    table: PairedTable | None  # of 0/1 items
+    method: Method
+    estimate: float | None
+    reason: str | None
+
+    @classmethod
+    def of(cls, items: PairedItems, statistic: Statistic, higher_is_better: bool) -> PairedQuestion:
+        base, variant, denominator = items.units()
+        if statistic is Statistic.DIFFERENCE:
+            top, bottom = variant - base, denominator
+            sides = items.variant, items.baseline
+        elif higher_is_better:
+            top, bottom, sides = variant, base, (items.variant, items.baseline)
+        else:
+            top, bottom, sides = base, variant, (items.baseline, items.variant)
+        table = PairedTable.of(*sides) if items.is_binary else None
+        estimate, method, reason = None, Method.NONE, None
+        if not len(base):
+            reason = "no item was answered by both"
+        elif statistic is Statistic.RECOVERY and min(base.sum(), variant.sum()) <= 0:
+            reason = "a score at or below zero has no recovery"
+        else:
+            estimate = float(top.sum() / bottom.sum())
+            method, reason = _method(items, table, variant - base)
+        return cls(items, statistic, top, bottom, table, method, estimate, reason)
+
+    @property
+    def standard_error(self) -> float | None:
+        """None for fewer than two units."""
+        if self.estimate is None or len(self.top) < 2:
+            return None
+        return LinearTest.of(self.top, self.bottom).standard_error
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """None where no method holds, or where its interval has no ends."""
+        parameter = RATIO if self.statistic is Statistic.RECOVERY else DIFFERENCE
+        if self.method is Method.NONE:
+            return None
+        if self.method is Method.FIELLER:
+            spread = LinearTest.of(self.top, self.bottom).interval(confidence)
+            if spread is None or self.table is None:
+                return spread
+            # Few items that differ say little, however well their sources agree.
+            alone = score_interval(parameter, self.table, confidence)
+            return min(spread[0], alone[0]), max(spread[1], alone[1])
+        assert self.table is not None
+        interval = exact_interval if self.method is Method.EXACT else score_interval
+        return interval(parameter, self.table, confidence)
+
+    def p_values(self, value: float) -> tuple[float, float] | None:
+        """One-sided p-values of 'it is at most `value`' and 'at least `value`'; None as above."""
+        parameter = RATIO if self.statistic is Statistic.RECOVERY else DIFFERENCE
+        if self.method is Method.NONE:
+            return None
+        if self.method is Method.FIELLER:
+            found = LinearTest.of(self.top, self.bottom).p_values(value)
+            if self.table is None:
+                return found
+            alone = score_p_values(parameter, self.table, value)
+            return max(found[0], alone[0]), max(found[1], alone[1])
+        assert self.table is not None
+        test = exact_p_values if self.method is Method.EXACT else score_p_values
+        return test(parameter, self.table, value)
+
+
+def _method(
+    items: PairedItems, table: PairedTable | None, differences: Floats
+) -> tuple[Method, str | None]:
+    """What holds its level on these data, or why nothing does."""
+    num_units = len(differences)
+    if table is not None and items.cluster is None:
         if num_units < MIN_BINARY_ITEMS:
-            reason = f"{num_units} items are too few for an interval ({MIN_BINARY_ITEMS} needed)"
-            return answer(estimate, None, Method.NONE, reason)
-        interval = _score_interval(items, statistic, higher_is_better, confidence)
-        return answer(estimate, interval, Method.SCORE, None)
+            few_items = f"{num_units} items are too few for an interval"
+            return Method.NONE, f"{few_items} ({MIN_BINARY_ITEMS} needed)"
+        few = table.total < MIN_SCORE_ITEMS or table.discordant < MIN_DISCORDANT
+        return Method.EXACT if few else Method.SCORE, None
     if num_units < MIN_UNITS:
-        reason = f"{num_units} independent units are too few for an interval ({MIN_UNITS} needed)"
-        return answer(estimate, None, Method.NONE, reason)
-    spread = fieller_interval(top, bottom, confidence)
-    if spread is None:
-        return answer(estimate, None, Method.NONE, "the denominator is not clearly above zero")
-    if items.is_binary:
-        # Few items that differ say little, however well their sources agree.
-        alone = _score_interval(items, statistic, higher_is_better, confidence)
-        spread = min(spread[0], alone[0]), max(spread[1], alone[1])
-    return answer(estimate, spread, Method.FIELLER, None)
-
-
-def _score_interval(
-    items: PairedItems, statistic: Statistic, higher_is_better: bool, confidence: float
-) -> tuple[float, float]:
-    """The score interval of 0/1 items, as if each was independent."""
-    if statistic is Statistic.DIFFERENCE:
-        return difference_score_interval(PairedTable.of(items.variant, items.baseline), confidence)
-    pair = (items.variant, items.baseline) if higher_is_better else (items.baseline, items.variant)
-    return ratio_score_interval(PairedTable.of(*pair), confidence)
+        few_units = f"{num_units} independent units are too few for an interval"
+        return Method.NONE, f"{few_units} ({MIN_UNITS} needed)"
+    return Method.FIELLER, None
 
 
 def sign_flip_p_value(
@@ -212,21 +279,41 @@ def sign_flip_p_value(
 ) -> float:
     """Permutation p-value of 'both models score alike': unit differences are symmetric about zero.
 
-    All sign patterns are enumerated for at most `MAX_EXACT_UNITS` units that differ, else
-    `NUM_PERMUTATIONS` are drawn and counted with the observed one (Phipson & Smyth 2010).
+    Exact where units differ by whole numbers (0/1 items: McNemar's exact test) or at most
+    `MAX_EXACT_UNITS` differ; else `NUM_PERMUTATIONS` sign patterns are drawn and counted with the
+    observed one (Phipson & Smyth 2010, Statistical Applications in Genetics 9:39).
     """
     base, variant, _ = items.units()
     differences = (variant - base)[variant != base]
     if not len(differences):
         return 1.0
-    observed = _extremity(np.array([differences.sum()]), alternative)[0]
-    tolerance = 1e-12 * np.abs(differences).sum()
+    total = np.abs(differences).sum()
+    if (differences == np.round(differences)).all() and total <= MAX_EXACT_SUM:
+        sums, probabilities = _signed_sums(np.abs(differences).astype(np.int64))
+        observed = _extremity(np.array([differences.sum()]), alternative)[0]
+        return float(min(1.0, probabilities[_extremity(sums, alternative) >= observed].sum()))
+    observed = _extremity(np.array([differences.sum()]), alternative)[0] - 1e-12 * total
     if len(differences) <= MAX_EXACT_UNITS:
         signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(differences))))
-        return float((_extremity(signs @ differences, alternative) >= observed - tolerance).mean())
-    draws = np.random.default_rng(seed).choice((-1.0, 1.0), (NUM_PERMUTATIONS, len(differences)))
-    as_extreme = (_extremity(draws @ differences, alternative) >= observed - tolerance).sum()
+        return float((_extremity(signs @ differences, alternative) >= observed).mean())
+    random = np.random.default_rng(seed)
+    as_extreme = 0
+    for _ in range(NUM_PERMUTATIONS // PERMUTATIONS_AT_ONCE):
+        signs = random.integers(0, 2, (PERMUTATIONS_AT_ONCE, len(differences))) * 2.0 - 1.0
+        as_extreme += int((_extremity(signs @ differences, alternative) >= observed).sum())
     return float((as_extreme + 1) / (NUM_PERMUTATIONS + 1))
+
+
+def _signed_sums(magnitudes: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Every sum of the magnitudes under random signs, and its probability."""
+    from scipy import stats
+
+    probabilities = np.ones(1)  # of the sum of those with a plus, from 0 on
+    for size, number in zip(*np.unique(magnitudes, return_counts=True), strict=True):
+        spaced = np.zeros(size * number + 1)
+        spaced[::size] = stats.binom.pmf(np.arange(number + 1), number, 0.5)
+        probabilities = np.convolve(probabilities, spaced)
+    return 2.0 * np.arange(len(probabilities)) - magnitudes.sum(), probabilities
 
 
 def _extremity(sums: Floats, alternative: Alternative) -> Floats:

@@ -1,0 +1,191 @@
+"""Throughput and latency of two sides, A and B: the repeat is the unit, a request never is.
+
+    compare_repeats([101.2, 99.8, 100.4, 100.9], [97.1, 97.9, 96.8, 97.3], order="ABABABAB")
+
+The answer is the ratio B / A of geometric means with its interval. Which method made it is decided
+by the number of repeats, by simulation (tests/statistics/test_repeats.py), and stands in it:
+
+    bootstrap  from `MIN_BOOTSTRAP` repeats a side: the studentised bootstrap of logarithms (Hall
+               1988, Annals of Statistics 16:927); percentiles alone cover 84% with five repeats
+    welch      from `MIN_WELCH`: Welch's (1947, Biometrika 34:28) t interval of logarithms
+    none       fewer: their spread is not known
+
+A and B should take turns: then a machine that warms up slows both alike, and `drift` shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+from pydantic import Field
+
+from tasks.analyze.intervals import Floats
+from tasks.spec import Frozen
+
+MIN_WELCH = 3
+MIN_BOOTSTRAP = 20
+NUM_RESAMPLES = 4_000
+DRIFT_ALPHA = 0.01
+
+
+class RepeatMethod(StrEnum):
+    """How the interval was made."""
+
+    BOOTSTRAP = "bootstrap"
+    WELCH = "welch"
+    NONE = "none"
+
+
+class Drift(Frozen):
+    """Whether values rise or fall in the order they were measured, whichever side they are of."""
+
+    change_per_repeat: float = Field(description="Relative, e.g. -0.002: each 0.2% below the last.")
+    p_value: float = Field(description="Of 'no drift': t test of the slope beside the two means.")
+    is_found: bool = Field(description=f"Whether p is at most {DRIFT_ALPHA}.")
+    is_balanced: bool = Field(
+        description="Whether the sides took turns, so that a drift is no difference between them."
+    )
+
+
+class RepeatComparison(Frozen):
+    """B / A; `low` and `high` are absent where no method holds."""
+
+    estimate: float = Field(description="Ratio of geometric means, B / A.")
+    low: float | None = Field(description="Lower end of the interval.")
+    high: float | None = Field(description="Upper end of the interval.")
+    confidence: float = Field(description="Nominal coverage of the interval.")
+    method: RepeatMethod = Field(description="How the interval was made.")
+    num_repeats: int = Field(description="Of the side with fewer.")
+    p_value: float | None = Field(description="Of 'B is as A': Welch's, two-sided.")
+    drift: Drift | None = Field(description="Absent without an order, or with too few repeats.")
+    reason: str | None = Field(default=None, description="Why there is no interval, or no trust.")
+
+
+def compare_repeats(
+    a: Sequence[float],
+    b: Sequence[float],
+    order: str | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> RepeatComparison:
+    """The ratio B / A; `order` says which side each repeat was of, as they ran: "ABBAAB".
+
+    Raises ValueError where a value is not a number above zero, a side is empty, or the order does
+    not have as many of each as there are values.
+    """
+    first, second = _logarithms("A", a), _logarithms("B", b)
+    if order is not None and (order.count("A"), order.count("B"), len(order)) != (
+        len(a),
+        len(b),
+        len(a) + len(b),
+    ):
+        raise ValueError(f"order '{order}' is not {len(a)} times A and {len(b)} times B")
+    num_repeats = min(len(a), len(b))
+    drift = None if order is None else _drift(first, second, order)
+    distance = float(second.mean() - first.mean())
+    method, reason, p_value = RepeatMethod.NONE, None, None
+    low = high = None
+    if num_repeats < MIN_WELCH:
+        reason = f"{num_repeats} repeats are too few for an interval ({MIN_WELCH} a side needed)"
+    elif first.std() == 0 and second.std() == 0:
+        reason = "all repeats are equal: nothing is known about their spread"
+    elif drift is not None and drift.is_found and not drift.is_balanced:
+        change = f"{100 * drift.change_per_repeat:+.2f}% a repeat"
+        reason = (
+            f"values drift ({change}) and the sides did not take turns: measure again, in turns"
+        )
+    else:
+        spread, degrees = _welch(first, second)
+        p_value = _two_sided(distance / spread, degrees)
+        if num_repeats >= MIN_BOOTSTRAP:
+            method = RepeatMethod.BOOTSTRAP
+            below, above = _studentised_bootstrap(first, second, confidence, seed)
+        else:
+            method = RepeatMethod.WELCH
+            above = _t_quantile((1 + confidence) / 2, degrees)
+            below = -above
+        low, high = math.exp(distance - above * spread), math.exp(distance - below * spread)
+    return RepeatComparison(
+        estimate=math.exp(distance),
+        low=low,
+        high=high,
+        confidence=confidence,
+        method=method,
+        num_repeats=num_repeats,
+        p_value=p_value,
+        drift=drift,
+        reason=reason,
+    )
+
+
+def _logarithms(side: str, values: Sequence[float]) -> Floats:
+    found = np.asarray(values, dtype=np.float64)
+    if not len(found) or not np.isfinite(found).all() or (found <= 0).any():
+        raise ValueError(f"repeats of {side} must be numbers above zero, found {list(values)}")
+    return np.log(found)
+
+
+def _welch(first: Floats, second: Floats) -> tuple[float, float]:
+    """Standard error of the difference of means, and its degrees of freedom."""
+    parts = [values.var(ddof=1) / len(values) for values in (first, second)]
+    degrees = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
+    )
+    return math.sqrt(sum(parts)), float(degrees)
+
+
+def _studentised_bootstrap(
+    first: Floats, second: Floats, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Quantiles of (resampled difference - difference) / its standard error."""
+    random = np.random.default_rng(seed)
+    means, variances = [], []
+    for values in (first, second):
+        drawn = values[random.integers(0, len(values), (NUM_RESAMPLES, len(values)))]
+        means.append(drawn.mean(axis=1) - values.mean())
+        variances.append(drawn.var(axis=1, ddof=1) / len(values))
+    spread = np.sqrt(variances[0] + variances[1])
+    ratios = (means[1] - means[0])[spread > 0] / spread[spread > 0]
+    below, above = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(below), float(above)
+
+
+def _drift(first: Floats, second: Floats, order: str) -> Drift | None:
+    """Slope over time beside a mean for each side, by least squares of logarithms."""
+    if len(order) < 5:
+        return None
+    sides = np.array([side == "B" for side in order], dtype=np.float64)
+    values = np.empty(len(order))
+    values[sides == 0], values[sides == 1] = first, second
+    time = np.arange(len(order), dtype=np.float64)
+    time -= time.mean()
+    is_b = sides - sides.mean()
+    confounding = float(np.corrcoef(time, sides)[0, 1])
+    is_balanced = abs(confounding) < 0.5
+    own = time - is_b * (time @ is_b) / (is_b @ is_b)  # what of time is not the side
+    slope = float(own @ values / (own @ own))
+    residuals = values - values.mean() - is_b * (values @ is_b) / (is_b @ is_b) - slope * own
+    degrees = len(order) - 3
+    spread = math.sqrt(float(residuals @ residuals) / degrees / float(own @ own))
+    p_value = _two_sided(slope / spread, degrees) if spread > 0 else float(slope == 0)
+    return Drift(
+        change_per_repeat=math.expm1(slope),
+        p_value=p_value,
+        is_found=p_value <= DRIFT_ALPHA,
+        is_balanced=is_balanced,
+    )
+
+
+def _two_sided(ratio: float, degrees: float) -> float:
+    from scipy import stats
+
+    return float(2 * stats.t.sf(abs(ratio), degrees))
+
+
+def _t_quantile(probability: float, degrees: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(probability, degrees))
