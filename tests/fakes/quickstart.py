@@ -41,9 +41,11 @@ def small_arguments(*more: str) -> list[str]:
 
 def labwright(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command as a user types it, in the environment of the test."""
+    environment = {**os.environ, **variables}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's second run finds it compiled
     return subprocess.run(
         [sys.executable, "-P", "-m", "flows", *arguments],
-        env={**os.environ, **variables},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=1500,
