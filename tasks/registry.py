@@ -19,6 +19,7 @@ STEPS = {
     "evaluate": "tasks.evaluate:evaluate",
     "benchmark": "tasks.benchmark:benchmark",
     "analyze": "tasks.analyze:analyze",
+    "gate": "tasks.gate:gate",
     "command": "tasks.command:command",
 }
 """Kind to `module:attribute` of its step."""

@@ -14,10 +14,17 @@ from rich.text import Text
 from flows.cli.terminal import STYLES, duration_words, stdout_console
 from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
+from tasks.gate import GateResult, Verdict
 from tasks.registry import step_of
 from tasks.store import open_store
 
 STATUS_STYLES = {RunStatus.DONE: "bold green", RunStatus.RUNNING: "bold cyan"}
+VERDICT_STYLES = {
+    Verdict.PASSED: "green",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.MISSING: "bold red",
+    Verdict.FAILED: "bold red",
+}
 DELIVERABLE_STYLES = {DeliverableState.DELIVERED: "green"}
 
 
@@ -39,7 +46,7 @@ def print_outcome(report: RunReport) -> None:
 
 
 def print_status(console: Console, report: RunReport) -> None:
-    """Status, what failed and why, and every deliverable."""
+    """Status, what failed and why, every gate and every deliverable."""
     style = STATUS_STYLES.get(report.status, "bold red")
     seconds = duration_words(report.seconds)
     console.print(
@@ -50,12 +57,27 @@ def print_status(console: Console, report: RunReport) -> None:
             console.print(Text(f"  {name}: {step.error}", style=STYLES[step.state]))
     for problem in report.problems:
         console.print(Text(f"  {problem}", style="red"))
+    for name, gate in report.gates.items():
+        _print_gate(console, name, gate)
     for name, found in report.deliverables.items():
         style = DELIVERABLE_STYLES.get(found.state, "bold red")
         line = Text.assemble("  ", (found.state.value, style), f"  {name} ({found.validation})")
         console.print(line)
         for problem in found.problems:
             console.print(Text(f"    {problem}"))
+
+
+def _print_gate(console: Console, name: str, gate: GateResult) -> None:
+    """The gate, and every criterion in its words."""
+    style = "green" if gate.passed else "bold red"
+    is_let_pass = gate.passed and gate.verdict is not Verdict.PASSED
+    how = f"gate, {gate.verdict} and let pass" if is_let_pass else "gate"
+    head = "passed" if gate.passed else gate.verdict.value
+    console.print(Text.assemble("  ", (head, style), f"  {name} ({how})"))
+    for criterion, found in gate.criteria.items():
+        style = VERDICT_STYLES[found.verdict]
+        line = Text.assemble("    ", (found.verdict.value, style), f"  {criterion}: {found.words}")
+        console.print(line)
 
 
 def analysis_tables(report: RunReport) -> list[Table]:

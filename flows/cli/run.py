@@ -92,6 +92,7 @@ def plan_table(found: Plan) -> Table:
         PlanState.CACHED: STYLES[StepState.CACHED],
         PlanState.WILL_RUN: STYLES[StepState.RUNNING],
         PlanState.DEPENDS: STYLES[StepState.WAITING],
+        PlanState.HELD_BACK: STYLES[StepState.SKIPPED],
     }
     table = Table(box=None, pad_edge=False)
     for column in ("step", "kind", "after", "state", "identity"):
@@ -100,6 +101,8 @@ def plan_table(found: Plan) -> Table:
         words = planned.state.value
         if planned.state is PlanState.DEPENDS:
             words = "will run once the steps before it have"
+        elif planned.state is PlanState.HELD_BACK:
+            words = planned.reason
         table.add_row(
             Text(name),
             Text(planned.step.kind, style="dim"),

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.experiment.gates import held_back, not_passed
 from flows.experiment.loading import Experiment, ExperimentStep
 from flows.experiment.plan import spec_for_run
 from flows.experiment.progress import RunState, StepWatch
@@ -57,12 +58,18 @@ class Execution:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    @property
+    def shortfalls(self) -> list[str]:
+        """What the gates say that were not passed."""
+        return not_passed(self._results)
+
     async def _step(self, name: str, call: Call) -> None:
         step = self._experiment.steps[name]
         await asyncio.gather(*(asyncio.shield(self._tasks[up]) for up in step.upstream))
         lost = [up for up in step.upstream if up not in self._results]
-        if lost:
-            reason = f"skipped: step '{lost[0]}' did not finish"
+        reason = f"skipped: step '{lost[0]}' did not finish" if lost else None
+        reason = reason or held_back(step.upstream, self._results)
+        if reason is not None:
             self._state.step(name, state=StepState.SKIPPED, error=reason)
             return
         async with self._slots:

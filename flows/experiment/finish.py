@@ -19,6 +19,7 @@ from flows.experiment.bundle import make_bundle
 from flows.experiment.checks import Evidence, Missing, check
 from flows.experiment.deliverables import FilePromise
 from flows.experiment.folder import RunFolder, unfinished_runs
+from flows.experiment.gates import gates_of
 from flows.experiment.loading import Experiment, compile_experiment
 from flows.experiment.progress import RunState
 from flows.experiment.record import (
@@ -31,6 +32,7 @@ from flows.experiment.record import (
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.documents import Document, parse_yaml
 from tasks.errors import LabwrightError
+from tasks.gate import GateResult
 from tasks.scrubbing import Scrubber, own_secrets, scrub, secrets_in
 from tasks.spec import Result
 from tasks.store import Record, open_store
@@ -57,11 +59,13 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
     deliverables: dict[str, DeliverableReport] = {}
     if experiment is not None:
         deliverables = attempt("deliverables", lambda: _check(experiment, records)) or {}
+    gates = attempt("gates", lambda: gates_of(records)) or {}
     now = datetime.now(UTC)
     report = state.report.model_copy(
         update={
             "deliverables": deliverables,
-            "status": end or _status(state.report, deliverables),
+            "gates": gates,
+            "status": end or _status(state.report, deliverables, gates),
             "ended": now,
             "seconds": round((now - state.report.started).total_seconds(), 3),
             "report": str(page) if page else None,
@@ -181,13 +185,19 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(file, to)
 
 
-def _status(report: RunReport, deliverables: dict[str, DeliverableReport]) -> RunStatus:
+def _status(
+    report: RunReport,
+    deliverables: dict[str, DeliverableReport],
+    gates: Mapping[str, GateResult],
+) -> RunStatus:
     states = {step.state for step in report.steps.values()}
     if StepState.FAILED in states:
         return RunStatus.FAILED
-    if not all(state.has_result for state in states):
+    if not all(state.has_result or state is StepState.SKIPPED for state in states):
         return RunStatus.CANCELLED
-    if all(kept.state is DeliverableState.DELIVERED for kept in deliverables.values()):
+    are_kept = all(kept.state is DeliverableState.DELIVERED for kept in deliverables.values())
+    are_passed = all(gate.passed for gate in gates.values())
+    if are_kept and are_passed and StepState.SKIPPED not in states:
         return RunStatus.DONE
     return RunStatus.PARTIAL_SUCCESS
 

@@ -46,7 +46,7 @@ from flows.experiment.schema import (
 )
 from tasks.artifacts import PackageFiles
 from tasks.documents import Document, Location, load_yaml
-from tasks.errors import Problem, SpecError
+from tasks.errors import Problem, SpecError, nearest
 from tasks.problems import problems_from
 from tasks.registry import STEPS, step_of, unknown_kind
 from tasks.spec import Placement, Result, Spec
@@ -193,9 +193,18 @@ class _Compiler:
             self._problems += problems_from(error, self._document, place, StepHead)
             return None
         self._check(step, own, place, self._types_of(own, place))
+        self._check_after(parsed.after, place)
+        upstream = tuple(dict.fromkeys((*steps_in(own), *parsed.after)))
         return ExperimentStep(
-            name, parsed.kind, step, parsed.placement, own, steps_in(own), self._document
+            name, parsed.kind, step, parsed.placement, own, upstream, self._document
         )
+
+    def _check_after(self, names: tuple[str, ...], place: Location) -> None:
+        steps = self._document.value["steps"]
+        for index, name in enumerate(names):
+            if name not in steps:
+                known = nearest(name, steps) or f"; there are {', '.join(steps)}"
+                self._refuse((*place, "after", index), f"there is no step '{name}'{known}")
 
     def _types_of(self, tree: Any, place: Location) -> dict[StepReference, Any]:
         """The type of each reference; anything for one that names nothing, which is refused."""

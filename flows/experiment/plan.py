@@ -7,10 +7,11 @@ Pure: the store is a function that the caller passes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flows.experiment.gates import held_back
 from flows.experiment.loading import Experiment, ExperimentStep
 from tasks.command import CommandSpec
 from tasks.spec import Result, Spec
@@ -26,6 +27,7 @@ class PlanState(StrEnum):
     CACHED = "cached"
     WILL_RUN = "will run"
     DEPENDS = "depends"  # on what the steps before it will find
+    HELD_BACK = "held back"  # by a gate that was not passed
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class PlannedStep:
     spec: Spec | None = None
     identity: str | None = None
     record: Record | None = None
+    reason: str = ""  # why it is held back
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Plan:
 
     @property
     def is_fully_cached(self) -> bool:
-        return all(planned.state is PlanState.CACHED for planned in self.steps.values())
+        """Whether nothing is left to compute."""
+        known = (PlanState.CACHED, PlanState.HELD_BACK)
+        return all(planned.state in known for planned in self.steps.values())
 
 
 def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
@@ -58,6 +63,9 @@ def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
     steps: dict[str, PlannedStep] = {}
     results: dict[str, Result] = {}
     for name, step in experiment.steps.items():
+        if reason := _held_back(step, steps, results):
+            steps[name] = PlannedStep(step, PlanState.HELD_BACK, reason=reason)
+            continue
         if any(upstream not in results for upstream in step.upstream):
             steps[name] = PlannedStep(step, PlanState.DEPENDS)
             continue
@@ -68,6 +76,15 @@ def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
         if record:
             results[name] = step.step.result(record)
     return Plan(steps)
+
+
+def _held_back(
+    step: ExperimentStep, before: Mapping[str, PlannedStep], results: Mapping[str, Result]
+) -> str | None:
+    lost = [up for up in step.upstream if before[up].state is PlanState.HELD_BACK]
+    if lost:
+        return f"skipped: step '{lost[0]}' did not finish"
+    return held_back(step.upstream, results)
 
 
 def spec_for_run(spec: Spec, occasion: str) -> Spec:

@@ -61,6 +61,8 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
         except Exception as error:  # noqa: BLE001  (raised again, once Prefect knows)
             escaped = error
             return Failed(message=scrub(f"{type(error).__name__}: {error}"))
+        if shortfalls := execution.shortfalls:
+            return Failed(message=scrub("; ".join(shortfalls)))
         lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
         if lost:
             return Failed(message=f"did not finish: {', '.join(lost)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
+from tasks.gate import GateResult
 from tasks.spec import Frozen
 
 
@@ -19,7 +20,7 @@ class RunStatus(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
-    PARTIAL_SUCCESS = "partial_success"  # every step ran, and a deliverable is unmet
+    PARTIAL_SUCCESS = "partial_success"  # no step failed; a deliverable or a gate is unmet
     FAILED = "failed"
     CANCELLED = "cancelled"  # somebody stopped it
     KILLED = "killed"  # its process died without a word
@@ -38,7 +39,7 @@ class StepState(StrEnum):
     CACHED = "cached"
     DONE = "done"
     FAILED = "failed"
-    SKIPPED = "skipped"  # a step before it did not finish
+    SKIPPED = "skipped"  # a step before it did not finish, or a gate was not passed
     CANCELLED = "cancelled"
     KILLED = "killed"
 
@@ -104,6 +105,9 @@ class RunReport(Frozen):
     deliverables: dict[str, DeliverableReport] = Field(
         default_factory=dict, description="By name; empty until the run has ended."
     )
+    gates: dict[str, GateResult] = Field(
+        default_factory=dict, description="By step; empty until the run has ended."
+    )
     provenance: dict[str, Any] = Field(default_factory=dict, description="Code, host, command.")
     report: str | None = Field(default=None, description="Page of the analysis.")
     bundle: str | None = Field(default=None, description="Zip with everything worth keeping.")
@@ -117,6 +121,9 @@ class RunReport(Frozen):
         }
         rest = self.model_dump(
             mode="json",
-            include={"id", "name", "status", "deliverables", "report", "bundle", "problems"},
+            include={
+                *("id", "name", "status", "deliverables", "gates"),
+                *("report", "bundle", "problems"),
+            },
         )
         return {"id": rest.pop("id"), "status": rest.pop("status"), "steps": steps, **rest}

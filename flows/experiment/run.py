@@ -32,7 +32,7 @@ from flows.experiment.finish import (
 from flows.experiment.folder import RunFolder
 from flows.experiment.lineage import RESOLVED, modifications, parent_of, resolved_of
 from flows.experiment.loading import Experiment, ExperimentStep
-from flows.experiment.plan import Plan, plan
+from flows.experiment.plan import Plan, PlanState, plan
 from flows.experiment.progress import RunState, Watcher
 from flows.experiment.record import RunReport, RunStatus, StepReport, StepState
 from flows.experiment.shown import show_cached
@@ -91,6 +91,7 @@ async def resume_experiment(
             "status": RunStatus.RUNNING,
             "steps": _waiting(experiment),
             "deliverables": {},
+            "gates": {},
             "problems": (),
         }
         with RunState.opened(run, report.model_copy(update=update), watchers) as state:
@@ -126,6 +127,9 @@ async def _answer(experiment: Experiment, state: RunState, call: Call | None) ->
     found = await asyncio.to_thread(plan, experiment, look_up, state.report.id)
     if found.is_fully_cached and await asyncio.to_thread(_is_intact, experiment, found):
         for name, planned in found.steps.items():
+            if planned.state is PlanState.HELD_BACK:
+                state.step(name, state=StepState.SKIPPED, error=planned.reason)
+                continue
             state.step(name, state=StepState.CACHED, identity=planned.identity, seconds=0.0)
         problem = await asyncio.to_thread(show_cached, state.report) if call is None else None
         if problem:

@@ -23,9 +23,10 @@ from tasks.errors import Problem, SpecError, nearest
 from tasks.spec import Frozen, Placement
 
 STEP_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+MAX_NAME_CHARACTERS = 100
 TOP_LEVEL = ("experiment", "steps", "training", "deliverables", "analysis", "metadata")
 OTHER_KINDS = {"campaign": "a campaign", "plan": "a plan"}
-RESERVED = ("kind", "placement")
+RESERVED = ("kind", "placement", "after")
 
 
 class Header(Frozen):
@@ -54,6 +55,9 @@ class StepHead(Frozen):
 
     kind: str = Field(description="What kind of step: prepare, train, compress, …")
     placement: Placement = Field(default_factory=Placement, description="Where and how it runs.")
+    after: tuple[str, ...] = Field(
+        default=(), description="Steps that it waits for beside those whose results it takes."
+    )
 
 
 def refuse_other_files(document: Document) -> None:

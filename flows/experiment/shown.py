@@ -53,7 +53,9 @@ def _server_that_is_up() -> str | None:
 def _create_runs(url: str, report: RunReport) -> None:
     flow = _post(f"{url}/flows/", {"name": FLOW_NAME})
     name = f"{report.name} {report.id}"
-    state = _cached(f"{len(report.steps)} steps were computed before")
+    held = [step for step in report.steps.values() if not step.state.has_result]
+    words = f"{len(report.steps) - len(held)} steps were computed before"
+    state = _ended("FAILED", "Failed", held[0].error or words) if held else _cached(words)
     run = {"flow_id": flow["id"], "name": name, "state": state}
     flow_run = _post(f"{url}/flow_runs/", run)
     ids: dict[str, str] = {}
@@ -65,13 +67,19 @@ def _create_runs(url: str, report: RunReport) -> None:
             "task_key": found.kind,
             "dynamic_key": step,
             "task_inputs": {"wait_for": upstream},
-            "state": _cached(f"{found.kind} {(found.identity or '')[:12]} was computed before"),
+            "state": _cached(f"{found.kind} {(found.identity or '')[:12]} was computed before")
+            if found.state.has_result
+            else _ended("CANCELLED", "Skipped", found.error or ""),
         }
         ids[step] = _post(f"{url}/task_runs/", task_run)["id"]
 
 
 def _cached(message: str) -> dict[str, str]:
-    return {"type": "COMPLETED", "name": "Cached", "message": message}
+    return _ended("COMPLETED", "Cached", message)
+
+
+def _ended(kind: str, name: str, message: str) -> dict[str, str]:
+    return {"type": kind, "name": name, "message": message}
 
 
 def _post(url: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""The numbers that a gate judges, each with its interval: pure, from what other steps measured.
+
+recovery(comparison)                               # of tasks.analyze.paired
+repeats([41.0, 43.5, 42.2], confidence=0.95)       # mean over repeats, Student's t
+score(score, samples, confidence=0.95)             # exact for 0/1 items
+
+Where no interval holds its level there is none, and the answer says why.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tasks.analyze.intervals import fieller_interval
+from tasks.analyze.paired import MIN_UNITS, PairedComparison, PairedItems
+from tasks.analyze.rows import Sample
+from tasks.benchmark.spec import LoadPoint
+from tasks.errors import nearest
+from tasks.evaluate.spec import Score
+from tasks.gate.judge import Measured
+
+MIN_NORMAL_ITEMS = 300  # below, a standard error alone makes no interval
+
+
+def paired(comparison: PairedComparison) -> Measured:
+    """A recovery or difference, with the interval of its comparison."""
+    return Measured(
+        comparison.estimate,
+        comparison.low,
+        comparison.high,
+        comparison.num_items,
+        reason=comparison.reason or "",
+    )
+
+
+def perplexity_ratio(difference: PairedComparison) -> Measured:
+    """2^difference in bits per byte: both ends of its interval are taken along."""
+    found = paired(difference)
+
+    def power(bits: float | None) -> float | None:
+        return None if bits is None else 2.0**bits
+
+    return replace(
+        found,
+        number=power(found.number),
+        low=power(found.low),
+        high=power(found.high),
+    )
+
+
+def ratio(top: float | None, bottom: float | None) -> Measured:
+    """An exact ratio, which needs no interval."""
+    if top is None or bottom is None:
+        return Measured.missing("it was not measured")
+    if not (math.isfinite(top) and math.isfinite(bottom)) or top <= 0 or bottom <= 0:
+        return Measured.missing(f"{top:g} over {bottom:g} is no ratio of sizes")
+    return Measured(top / bottom, top / bottom, top / bottom, 1, "models")
+
+
+def repeats(values: Sequence[float], confidence: float) -> Measured:
+    """Mean over repeats of a load with Student's t; requests within one are not independent."""
+    from scipy import stats
+
+    if not values or not all(math.isfinite(value) for value in values):
+        return Measured.missing("it was not measured in every repeat")
+    mean, num = statistics.fmean(values), len(values)
+    if num == 1:
+        return Measured(mean, num_units=1, unit="repeats", reason="one repeat has no interval")
+    quantile = float(stats.t.ppf((1 + confidence) / 2, num - 1))
+    reach = quantile * statistics.stdev(values) / math.sqrt(num)
+    return Measured(mean, mean - reach, mean + reach, num, "repeats")
+
+
+def at_load(points: Sequence[LoadPoint], load: str) -> list[LoadPoint]:
+    """The repeats of a load; ValueError with the nearest label where there is none."""
+    found = [point for point in points if point.load == load]
+    if not found:
+        labels = list(dict.fromkeys(point.load for point in points))
+        known = nearest(load, labels) or (f"; there are {', '.join(labels)}" if labels else "")
+        raise ValueError(f"no load '{load}' was measured{known}")
+    return found
+
+
+def latency(
+    points: Sequence[LoadPoint], quantity: str, percentile: str, confidence: float
+) -> Measured:
+    """A percentile over requests, by repeat; one beyond which only failed requests lie is none."""
+    values = []
+    for point in points:
+        found = getattr(point, quantity)
+        if found is None:
+            return Measured.missing(f"repeat {point.repeat} has no {quantity}")
+        if point.error_fraction > 1 - int(percentile.removeprefix("p")) / 100:
+            share = f"{point.error_fraction:.1%}"
+            return Measured.missing(f"{share} of the requests of repeat {point.repeat} failed")
+        values.append(float(getattr(found, percentile)))
+    return repeats(values, confidence)
+
+
+def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float) -> Measured:
+    """A score by itself, its items independent or grouped by their source.
+
+    Clopper & Pearson (1934), Biometrika 26:404, for 0/1 items: exact, and so conservative. Ratios
+    of sums as in a comparison (Fieller with Student's t over sources). Scores without items, such
+    as F1 or group averages, have their standard error, from `MIN_NORMAL_ITEMS` items on.
+    """
+    if not samples:
+        return _from_standard_error(score, confidence)
+    lines = [samples[item] for item in sorted(samples)]
+    sources = [line.cluster for line in lines]
+    items = PairedItems.of(
+        [0.0] * len(lines),
+        [line.numerator for line in lines],
+        [line.denominator for line in lines],
+        [source or item for source, item in zip(sources, sorted(samples), strict=True)]
+        if any(sources)
+        else None,
+    )
+    _, top, bottom = items.units()
+    num_units = len(top)
+    estimate = float(top.sum() / bottom.sum())
+    unit = "items" if items.cluster is None else "sources of items"
+    exact = _binomial(items, confidence) if items.is_binary else None
+    if exact is not None and items.cluster is None:
+        return Measured(estimate, *exact, num_units, unit)
+    if num_units < MIN_UNITS:
+        reason = f"{num_units} independent units are too few for an interval ({MIN_UNITS} needed)"
+        return Measured(estimate, None, None, num_units, unit, reason)
+    spread = fieller_interval(top, bottom, confidence)
+    if spread is None:
+        return Measured(estimate, None, None, num_units, unit, "its items differ too much")
+    if exact is not None:
+        # Items that agree within few sources say no more than as many independent ones would.
+        spread = min(spread[0], exact[0]), max(spread[1], exact[1])
+    return Measured(estimate, *spread, num_units, unit)
+
+
+def _binomial(items: PairedItems, confidence: float) -> tuple[float, float]:
+    from scipy import stats
+
+    right, num = float(np.sum(items.variant)), len(items.variant)
+    tail = (1 - confidence) / 2
+    low = 0.0 if right == 0 else float(stats.beta.ppf(tail, right, num - right + 1))
+    high = 1.0 if right == num else float(stats.beta.ppf(1 - tail, right + 1, num - right))
+    return low, high
+
+
+def _from_standard_error(score: Score, confidence: float) -> Measured:
+    value, num = score.value, score.num_items
+    if score.stderr is None:
+        return Measured(value, num_units=num, reason="its standard error is not known")
+    if num < MIN_NORMAL_ITEMS:
+        reason = f"{num} items are too few for its standard error ({MIN_NORMAL_ITEMS} needed)"
+        return Measured(value, num_units=num, reason=reason)
+    reach = statistics.NormalDist().inv_cdf((1 + confidence) / 2) * score.stderr
+    return Measured(value, value - reach, value + reach, num)
