@@ -36,6 +36,11 @@ MODEL_FILES = (
     "*.safetensors",
 )
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,31 @@ def safetensors_header(path: Path) -> dict[str, TensorHeader]:
             document: dict[str, Any] = json.loads(file.read(length))
         except ValueError as error:
             raise ValueError(f"{path.name} has a broken safetensors header: {error}") from error
-    document.pop("__metadata__", None)
+    try:
+        document.pop("__metadata__", None)
+        return _tensors(document, size - 8 - length)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: its header is not that of safetensors") from error
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _tensors(document: dict[str, Any], num_bytes: int) -> dict[str, TensorHeader]:
+    """The tensors of a header; ValueError unless they fill the bytes after it without a gap."""
     tensors = {}
     end_of_data = 0
-    for name, entry in document.items():
+    for name, entry in sorted(document.items(), key=lambda item: item[1]["data_offsets"]):
         start, end = entry["data_offsets"]
-        end_of_data = max(end_of_data, end)
+        bits = DTYPE_BITS.get(entry["dtype"])
+        if bits is None:
+            raise ValueError(f"tensor '{name}' has the unknown type {entry['dtype']}")
+        if start != end_of_data or end - start != math.prod(entry["shape"]) * bits // 8:
+            raise ValueError(f"tensor '{name}' has the wrong size")
+        end_of_data = end
         tensors[name] = TensorHeader(entry["dtype"], tuple(entry["shape"]), end - start)
-    if 8 + length + end_of_data != size:
+    if end_of_data != num_bytes:
         raise ValueError(
-            f"{path.name} holds {size} bytes, its header promises {8 + length + end_of_data}"
+            f"it holds {num_bytes} bytes of tensors, its header promises {end_of_data}"
         )
     return tensors
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -21,16 +19,12 @@ from typing import Any
 
 import yaml
 
+from tasks.model_folder import safetensors_header
+
 UNREADABLE = (
     *(ValueError, OSError, RuntimeError),  # nested too deeply is a RuntimeError
     *(zipfile.BadZipFile, zlib.error, csv.Error, yaml.YAMLError),
 )
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-DTYPE_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
-    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64,
-}  # fmt: skip
 
 
 def check_loadable(path: Path, name: str) -> None:
@@ -105,40 +99,6 @@ def _indexed(found: Any, name: str) -> set[str]:
     return set(weights.values())
 
 
-def _safetensors(path: Path) -> None:
-    """Header, and that the tensors fill the file without a gap."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        if len(head) < 8:
-            raise ValueError("it is shorter than a header")
-        (length,) = struct.unpack("<Q", head)
-        if length > min(MAX_HEADER_BYTES, size - 8):
-            raise ValueError("its header is cut off")
-        tensors = json.loads(file.read(length))
-    try:
-        end = _end_of_tensors(tensors)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError("its header is not that of safetensors") from error
-    if 8 + length + end != size:
-        raise ValueError(f"{8 + length + end} bytes were expected, found {size}")
-
-
-def _end_of_tensors(tensors: Any) -> int:
-    """Size of all tensors in bytes; raises ValueError where they do not lie one after another."""
-    tensors.pop("__metadata__", None)
-    end = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, stop = tensor["data_offsets"]
-        bits = DTYPE_BITS.get(tensor["dtype"])
-        if bits is None:
-            raise ValueError(f"tensor '{name}' has the unknown type {tensor['dtype']}")
-        if begin != end or stop - begin != math.prod(tensor["shape"]) * bits // 8:
-            raise ValueError(f"tensor '{name}' has the wrong size")
-        end = int(stop)
-    return end
-
-
 def _json_lines(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -192,7 +152,7 @@ _CHECKS: dict[str, Callable[[Path], Any]] = {
     ".jsonl": _json_lines,
     ".yaml": lambda path: yaml.safe_load(path.read_bytes()),
     ".yml": lambda path: yaml.safe_load(path.read_bytes()),
-    ".safetensors": _safetensors,
+    ".safetensors": safetensors_header,
     ".csv": _table,
     ".tsv": _table,
     ".html": _html,
