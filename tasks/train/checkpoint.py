@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tasks.artifacts import file_digest
+from tasks.store.files import sync_file, sync_folder, write_new
 
 NUM_KEPT = 2
 TENSORS_FILE = "tensors.safetensors"
@@ -54,14 +55,13 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         "state": dict(checkpoint.state),
     }
     document = {"sha256": _sum(body), **body}
-    (temporary / STATE_FILE).write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
-    for name in (TENSORS_FILE, STATE_FILE):
-        _sync(temporary / name)
-    _sync(temporary)
+    sync_file(temporary / TENSORS_FILE)
+    write_new(temporary / STATE_FILE, json.dumps(document, allow_nan=False).encode(), 0o644)
+    sync_folder(temporary)
     target = folder / f"step-{checkpoint.step:08d}"
     shutil.rmtree(target, ignore_errors=True)  # a broken one of the same step
     temporary.rename(target)
-    _sync(folder)
+    sync_folder(folder)
     for old in _newest_first(folder)[NUM_KEPT:]:
         shutil.rmtree(old)
 
@@ -93,11 +93,3 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _sum(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
