@@ -3,6 +3,7 @@
     shim = CrashShim(home, kill_at=7).install()
     ...                       # SIGKILL right before the 7th operation below `home`
     shim.operations           # those so far, where it was not killed
+    in_fork(compute)          # runs it in a process that is there to be killed
 
 Counted are writes and fsyncs of open files, and everything that changes names: opening a file to
 write, rename, link, symlink, unlink, mkdir, rmdir, chmod, utime, truncate. A write that is hit
@@ -18,6 +19,8 @@ import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -97,6 +100,21 @@ class CrashShim:
     @staticmethod
     def _die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_fork(function: Callable[[], object]) -> int:
+    """Run in a fork; its exit code, negative for signals."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            function()
+            code = 0
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _path_of(path_or_fd: Any) -> str:

@@ -1,4 +1,4 @@
-"""A folder of small lm-eval tasks, as the prepare step writes one: bits per byte, choices, answers.
+"""A folder of small lm-eval tasks: the prepare step's two over random words, and one more.
 
     write_tiny_tasks(tmp_path / "tasks", num_documents=6, num_choices=10)
 
@@ -7,44 +7,15 @@ Two items have equal content, as real datasets have.
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
+
+from tasks.prepare.heldout import CHOICE_TASK, TEXT_TASK, write_jsonl
 
 WORDS = (
     *("the", "day", "is", "more", "lovely", "than", "summer", "and"),
     *("winds", "shake", "darling", "buds", "of", "may"),
 )
-
-TEXT_TASK = """\
-task: heldout_text
-dataset_path: json
-dataset_kwargs: {data_files: {test: documents.jsonl}}
-test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{text}}"
-metric_list:
-  - {metric: word_perplexity}
-  - {metric: byte_perplexity}
-  - {metric: bits_per_byte}
-metadata: {version: 1.0}
-"""
-
-CHOICE_TASK = """\
-task: heldout_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: choices.jsonl}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{query}}"
-doc_to_choice: "{{choices}}"
-doc_to_target: gold
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
-metadata: {version: 1.0}
-"""
 
 ANSWER_TASK = """\
 task: heldout_answer
@@ -53,7 +24,7 @@ dataset_kwargs: {data_files: {test: choices.jsonl}}
 test_split: test
 output_type: generate_until
 num_fewshot: 0
-doc_to_text: "{{query}}"
+doc_to_text: "{{context}}"
 doc_to_target: "{{choices[gold]}}"
 generation_kwargs: {until: ["\\n"], max_gen_toks: 4, do_sample: false}
 filter_list:
@@ -85,7 +56,7 @@ def write_tiny_tasks(
     ]  # fmt: skip
     choices = [
         {
-            "query": " ".join(rng.choices(WORDS, k=6)),
+            "context": " ".join(rng.choices(WORDS, k=6)),
             "choices": [" ".join(rng.choices(WORDS, k=2)) for _ in range(4)],
             "gold": rng.randrange(4),
             "source": f"play-{index % 3}",
@@ -93,17 +64,13 @@ def write_tiny_tasks(
         for index in range(num_choices)
     ]
     choices[-1] = choices[0]  # two items of equal content
-    _write_lines(folder / "documents.jsonl", documents)
-    _write_lines(folder / "choices.jsonl", choices)
+    write_jsonl(folder / "documents.jsonl", documents)
+    write_jsonl(folder / "choices.jsonl", choices)
     for name, text in (
-        ("heldout_text", TEXT_TASK),
-        ("heldout_choice", CHOICE_TASK),
+        ("heldout_text", TEXT_TASK.replace("heldout_text.jsonl", "documents.jsonl")),
+        ("heldout_choice", CHOICE_TASK.replace("heldout_choice.jsonl", "choices.jsonl")),
         ("heldout_answer", ANSWER_TASK),
         ("heldout", GROUP),
     ):
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
-
-
-def _write_lines(path: Path, rows: list[dict[str, object]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

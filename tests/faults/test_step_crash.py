@@ -7,10 +7,7 @@ a process of its own, which dies with it.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ import pytest
 from tasks.errors import Corrupted
 from tasks.step import Computed
 from tasks.store import open_store
-from tests.fakes.crash_shim import CrashShim
+from tests.fakes.crash_shim import CrashShim, in_fork
 from tests.fakes.steps import ToySpec, placed, starts, toy
 from tests.fakes.toy_spec import ToyResult
 
@@ -29,21 +26,6 @@ NUM_SAMPLED = 16
 
 def compute(folder: Path) -> Computed[ToyResult]:
     return asyncio.run(toy.compute(SPEC, placed(folder)))
-
-
-def in_fork(function: Callable[[], object]) -> int:
-    """Run in a fork; its exit code, negative for signals."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            function()
-            code = 0
-        finally:
-            if code:
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def count_operations(folder: Path, home: Path) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tasks.errors import Corrupted
 from tasks.store.base import Record
 from tasks.store.journal import Journal, read_journal
 from tasks.store.local import LocalStore
-from tests.fakes.crash_shim import CrashShim
+from tests.fakes.crash_shim import CrashShim, in_fork
 
 IDENTITY = "5" * 64
 
@@ -61,21 +60,6 @@ def keep_result(home: Path, outputs: Path) -> Record:
     )
 
 
-def in_child(function: Callable[[], object]) -> int:
-    """Run in a fork; its exit code, negative for signals."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            function()
-            code = 0
-        finally:
-            if code:
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def look_and_complete(home: Path, outputs: Path, may_be_damaged: bool) -> None:
     """A fresh process finds no record or an intact one, and finishes the work."""
     store = LocalStore(home)
@@ -112,8 +96,8 @@ def test_kill_at_every_operation_of_put_and_commit_leaves_old_or_new(
             CrashShim(home, kill_at=n).install()
             keep_result(home, outputs)
 
-        code = in_child(keep_and_die)
-        assert in_child(lambda: look_and_complete(home, outputs, is_damaged_before)) == 0, (  # noqa: B023
+        code = in_fork(keep_and_die)
+        assert in_fork(lambda: look_and_complete(home, outputs, is_damaged_before)) == 0, (  # noqa: B023
             f"killed at operation {kill_at}"
         )
         if code == 0:
@@ -126,7 +110,7 @@ def test_kill_at_every_operation_of_put_and_commit_leaves_old_or_new(
 
 def damage_everything(home: Path, outputs: Path) -> None:
     """A store whose record and objects were all overwritten."""
-    assert in_child(lambda: keep_result(home, outputs)) == 0
+    assert in_fork(lambda: keep_result(home, outputs)) == 0
     for path in [*(home / "objects").glob("*/*"), *(home / "records").glob("*/*")]:
         path.chmod(0o644)
         path.write_bytes(b"damaged")
@@ -161,7 +145,7 @@ def test_power_cut_finds_no_record_whose_objects_are_not_on_the_disk(folder: Pat
         assert num_published == 1
         assert not [path for path in unsynced_folders if "/records" in path]
 
-    assert in_child(keep_and_check) == 0
+    assert in_fork(keep_and_check) == 0
 
 
 def test_journal_killed_at_every_operation_keeps_what_it_acknowledged(folder: Path) -> None:
@@ -178,7 +162,7 @@ def test_journal_killed_at_every_operation_keeps_what_it_acknowledged(folder: Pa
                     journal.append({"number": number})
                     said.write_text(str(number + 1))
 
-        code = in_child(append_and_die)
+        code = in_fork(append_and_die)
         num_acknowledged = int(acknowledged.read_text()) if acknowledged.exists() else 0
         if path.parent.exists():
             with Journal.open(path) as journal:

@@ -33,7 +33,7 @@ process_docs: !function first.first_two
 TEMPLATE_TASK = """\
 include: heldout_choice.yaml
 task: reaching
-doc_to_text: "{{ cycler.__init__.__globals__.os.getpid() }} {{query}}"
+doc_to_text: "{{ cycler.__init__.__globals__.os.getpid() }} {{context}}"
 """
 CODE = "def first_two(documents):\n    return documents.select(range(2))\n"
 
