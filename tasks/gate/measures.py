@@ -18,6 +18,7 @@ import numpy as np
 
 from tasks.analyze.intervals import fieller_interval
 from tasks.analyze.paired import MIN_UNITS, PairedComparison, PairedItems
+from tasks.analyze.power import more_items_needed
 from tasks.analyze.rows import Sample
 from tasks.benchmark.spec import LoadPoint
 from tasks.errors import nearest
@@ -35,6 +36,7 @@ def paired(comparison: PairedComparison) -> Measured:
         comparison.high,
         comparison.num_items,
         reason=comparison.reason or "",
+        num_more=lambda threshold: more_items_needed(comparison, threshold),
     )
 
 
@@ -50,6 +52,7 @@ def perplexity_ratio(difference: PairedComparison) -> Measured:
         number=power(found.number),
         low=power(found.low),
         high=power(found.high),
+        num_more=lambda threshold: more_items_needed(difference, math.log2(threshold)),
     )
 
 
