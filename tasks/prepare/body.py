@@ -16,17 +16,14 @@ from tasks.model_folder import TOKENIZER_FILES, check_model_folder, copy_files, 
 from tasks.prepare import heldout, models, packing
 from tasks.prepare import tokenizer as tokenizers
 from tasks.prepare.documents import Corpus, find_files, read_corpus
-from tasks.prepare.spec import (
+from tasks.prepare.model_spec import (
     ModelFromConfig,
     ModelFromFolder,
     ModelFromHub,
-    PrepareResult,
-    PrepareSpec,
-    SplitCounts,
-    TextCounts,
     TokenizerFromFolder,
     TokenizerTrained,
 )
+from tasks.prepare.spec import PrepareResult, PrepareSpec, SplitCounts, TextCounts
 from tasks.prepare.splits import Split
 
 STAGES = ("text", "tokenizer", "model", "tokens", "tasks")

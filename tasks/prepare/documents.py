@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.prepare.spec import SplitRule, TextFormat, TextSource, UndecodableBytes
 from tasks.prepare.splits import Split, document_id, normalise, overlapping, split_of
+from tasks.prepare.text_spec import SplitRule, TextFormat, TextSource, UndecodableBytes
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.prepare.documents import Document
-from tasks.prepare.spec import Heldout
+from tasks.prepare.text_spec import Heldout
 
 CONTEXT_CHARACTERS = 400  # of the passage before the choice, at most
 CONTINUATION_WORDS = 12  # of every choice

@@ -19,7 +19,7 @@ from tasks.model_folder import (
     copy_files,
     read_config,
 )
-from tasks.prepare.spec import ModelFromConfig, ModelFromGguf, ModelFromHub
+from tasks.prepare.model_spec import ModelFromConfig, ModelFromGguf, ModelFromHub
 
 
 def create(rule: ModelFromConfig, tokenizer: Any, folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from tasks.prepare.spec import Calibration
+from tasks.prepare.text_spec import Calibration
 
 TOKENS_FILE = "tokens.safetensors"
 
