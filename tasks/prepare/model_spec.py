@@ -1,6 +1,6 @@
 """Where a model and its tokenizer come from: new weights, a folder, the hub, or a GGUF file.
 
-ModelFromConfig(kind="config", hidden_size=128, num_layers=4, num_heads=4, intermediate_size=384)
+ModelFromFolder(kind="folder", path="runs/model")
 TokenizerTrained(kind="train", vocab_size=2048)
 """
 

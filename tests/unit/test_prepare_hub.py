@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.prepare.spec import ModelFromHub
+from tasks.prepare.model_spec import ModelFromHub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {

@@ -13,7 +13,8 @@ from tasks.artifacts import ArtifactKind, describe
 from tasks.prepare.documents import Corpus, Document, cut_text, find_files, read_corpus
 from tasks.prepare.heldout import choice_items, choose_documents
 from tasks.prepare.packing import calibration_sequences, pack
-from tasks.prepare.spec import (
+from tasks.prepare.splits import Split, document_id
+from tasks.prepare.text_spec import (
     Calibration,
     Heldout,
     SplitRule,
@@ -21,7 +22,6 @@ from tasks.prepare.spec import (
     TextSource,
     UndecodableBytes,
 )
-from tasks.prepare.splits import Split, document_id
 
 NO_SPLIT = SplitRule(validation_fraction=0, test_fraction=0)
 
