@@ -13,7 +13,6 @@ A body that fails leaves staging behind for a look; a committed one removes it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -28,14 +27,16 @@ from typing import Any
 
 from tasks.answer import failure_words, read_answer
 from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.attempt_logs import AttemptLogs
 from tasks.body import METRICS_FILE, REQUEST_FILE
+from tasks.body_environment import body_environment
 from tasks.contents import artifacts_in, seeds_in
 from tasks.environments import core_python
 from tasks.errors import StepFailed, StepTimedOut, StoreError
-from tasks.gpus import ClaimedGpu, claim_gpus, visible_devices
+from tasks.gpus import claim_gpus
 from tasks.host import turn
 from tasks.metrics import MetricsTail
-from tasks.observer import observers, tell_waiting, warn
+from tasks.observer import observers, tell_waiting
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
 from tasks.provenance import code_state, provenance
 from tasks.relay import Relay
@@ -45,19 +46,6 @@ from tasks.spec import Placement, Result, Spec
 from tasks.store.base import Record, Store
 
 FULL_DISK_BYTES = 1 << 20
-
-# Threads of two bodies side by side would spin against each other for most of their time; with few
-# spins before they sleep, each is as fast as its share, and a body alone loses little.
-OPENMP_SPINS = 10_000
-
-# What libraries would otherwise leave all over a user's home.
-CACHES = {
-    "HF_HOME": "huggingface",
-    "MPLCONFIGDIR": "matplotlib",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-    "XDG_CACHE_HOME": "xdg",
-}
 
 Accept = Callable[[Spec, dict[str, Any], Callable[[Any], Path]], Result]
 
@@ -87,23 +75,24 @@ class Attempt:
     async def run(self, accept: Accept) -> Record:
         """Run the body and commit its result; raises `StepFailed` with the reason and the logs."""
         staging = self.store.staging(self.key)
+        logs = AttemptLogs(staging, self._scrubber)
         try:
-            return await self._run(staging, accept)
+            return await self._run(staging, accept, logs)
         except asyncio.CancelledError:
-            self._kept_logs(staging)
+            logs.kept()
             raise
         except StepFailed as failure:
             failure.reason = self._scrubber.text(failure.reason)
-            failure.logs = self._kept_logs(staging)
+            failure.logs = logs.kept()
             raise
         except (StoreError, SupervisorLost) as error:
-            raise StepFailed(self.plan.step, str(error), self._kept_logs(staging)) from error
+            raise StepFailed(self.plan.step, str(error), logs.kept()) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             reason = f"{error.strerror or error}{where}"
-            raise StepFailed(self.plan.step, reason, self._kept_logs(staging)) from error
+            raise StepFailed(self.plan.step, reason, logs.kept()) from error
 
-    async def _run(self, staging: Path, accept: Accept) -> Record:
+    async def _run(self, staging: Path, accept: Accept, logs: AttemptLogs) -> Record:
         inputs = await asyncio.to_thread(self._lay_out, staging)
         home = settings().home
         async with AsyncExitStack() as stack:
@@ -112,12 +101,13 @@ class Attempt:
             ours = turn(home, alone=self.plan.measures, on_wait=tell_waiting)
             lock = await stack.enter_async_context(ours)
             tell_waiting(None)
+            environment = body_environment(os.environ, self.placement, gpus, home)
             held = [*self.inherited_fds, *(gpu.lease_fd for gpu in gpus), lock]
             for observer in observers():
                 observer.started(self.plan.step, self.key)
             started = datetime.now(UTC)
             code = asyncio.get_running_loop().run_in_executor(None, code_state)
-            outcome = await self._run_body(staging, self._environment(gpus), held)
+            outcome = await self._run_body(staging, environment, held)
         self._refuse_bad_end(staging, outcome)
         circumstances = provenance(
             code=await code,
@@ -128,7 +118,7 @@ class Attempt:
             gpus=gpus,
             seeds=dict(seeds_in(self.spec)),
         )
-        return await asyncio.to_thread(self._commit, staging, inputs, accept, circumstances)
+        return await asyncio.to_thread(self._commit, staging, inputs, accept, circumstances, logs)
 
     # -- before ------------------------------------------------------------------------
 
@@ -146,19 +136,6 @@ class Attempt:
         }
         (staging / REQUEST_FILE).write_text(json.dumps(request))
         return inputs
-
-    def _environment(self, gpus: tuple[ClaimedGpu, ...]) -> dict[str, str]:
-        """The parent's variables without Prefect's, the placement's, and exactly its GPUs."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        environment.setdefault("GOMP_SPINCOUNT", str(OPENMP_SPINS))
-        home = settings().home
-        for variable, folder in CACHES.items():
-            environment.setdefault(variable, str(home / "cache" / folder))
-        environment |= self.placement.environment
-        environment |= visible_devices(gpus)
-        environment |= {"LABWRIGHT_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-        environment |= {"TOKENIZERS_PARALLELISM": "false"}
-        return environment
 
     # -- during ------------------------------------------------------------------------
 
@@ -218,9 +195,10 @@ class Attempt:
         inputs: Mapping[str, Path],
         accept: Accept,
         circumstances: dict[str, Any],
+        logs: AttemptLogs,
     ) -> Record:
         """Check the answer, keep what it names, write the record, clear staging."""
-        self._finish_logs(staging)
+        logs.finish()
         try:
             answer = read_answer(staging / "out")
             found = {**inputs, **answer.files}
@@ -247,11 +225,11 @@ class Attempt:
                 spec=self._scrubber.value(self.spec.model_dump(mode="json")),
                 result=result.model_dump(mode="json"),
                 artifacts=artifacts,
-                logs=self.store.put(staging / "logs", ArtifactKind.LOG, self.plan.step),
+                logs=self.store.put(logs.folder, ArtifactKind.LOG, self.plan.step),
                 provenance=circumstances,
             )
         )
-        self._copy_logs(staging)
+        logs.copy()
         self.store.clear_staging(self.key)
         return record
 
@@ -264,39 +242,9 @@ class Attempt:
         ):
             raise StepFailed(self.plan.step, f"{ref.name} is not what its result says it is")
 
-    # -- logs --------------------------------------------------------------------------
-
     @cached_property
     def _scrubber(self) -> Scrubber:
         return Scrubber(own_secrets(self.placement.environment))
-
-    def _finish_logs(self, staging: Path) -> None:
-        """Gather the logs in one folder, and keep secrets out of them."""
-        logs = staging / "logs"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(staging / "out" / METRICS_FILE, logs / METRICS_FILE)
-        for log in logs.glob("*"):
-            self._scrubber.file(log)
-
-    def _kept_logs(self, staging: Path) -> Path:
-        """Where a person should look after a failure: the watcher's copy, or where they are."""
-        try:
-            self._finish_logs(staging)
-        except OSError:  # the disk that is full may be the reason that we are here
-            return staging / "logs"
-        return self._copy_logs(staging) or staging / "logs"
-
-    def _copy_logs(self, staging: Path) -> Path | None:
-        copy = None
-        for observer in observers():
-            if observer.log_folder is not None:
-                try:
-                    shutil.copytree(staging / "logs", observer.log_folder, dirs_exist_ok=True)
-                except (OSError, shutil.Error) as error:
-                    warn(f"the logs could not be copied to {observer.log_folder}: {error}")
-                else:
-                    copy = observer.log_folder
-        return copy
 
 
 def signal_name(number: int | None) -> str:

@@ -42,6 +42,8 @@ MACHINERY = (
     "tasks.store",
     # How a body is found, started, watched and ended.
     "tasks.attempt",
+    "tasks.attempt_logs",
+    "tasks.body_environment",
     "tasks.body_log",
     "tasks.descendants",
     "tasks.environments",
