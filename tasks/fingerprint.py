@@ -39,6 +39,7 @@ MACHINERY = (
     "tasks.identity",
     "tasks.settings",
     "tasks.spec",
+    "tasks.standards",
     "tasks.store",
     # How a body is found, started, watched and ended.
     "tasks.attempt",

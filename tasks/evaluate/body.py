@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tasks.artifacts import ArtifactKind
 from tasks.body import BodyContext, run_body
+from tasks.evaluate.groups import score_groups
 from tasks.evaluate.json_lines import clean, write_json, write_json_lines
-from tasks.evaluate.scores import score_tasks
+from tasks.evaluate.scores import averages, score_tasks
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tasks.evaluate.task_folder import working_folder
 from tasks.model_folder import check_model_folder
@@ -58,6 +59,8 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
             with contextlib.chdir(work):
                 results = run(spec, model, loaded)
         scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
+    groups = score_groups(spec.groups, scores)
+    scores += averages(groups)
 
     places = {"model": model_folder, "tasks": task_folder, "mirror": mirror, "out": context.out}
     places["lm_eval"] = HARNESS_FOLDER
@@ -70,6 +73,7 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
     kept = {key: clean(results[key], names) for key in KEPT_RESULTS if key in results}
     return EvaluateResult(
         scores=tuple(scores),
+        groups=groups,
         samples=context.artifact(
             ArtifactKind.SAMPLES, write_json_lines(context.out / "samples.jsonl", lines)
         ),

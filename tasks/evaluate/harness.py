@@ -28,8 +28,10 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import set_torch_seed
 
 from tasks.errors import nearest
+from tasks.evaluate.group_spec import leaves, shots
+from tasks.evaluate.options import Generation
 from tasks.evaluate.scores import Aggregation, EvaluatedTask
-from tasks.evaluate.spec import EvaluateSpec, Generation
+from tasks.evaluate.spec import EvaluateSpec, metric_label
 from tasks.evaluate.task_folder import names_elsewhere, problems_of, read_task_files
 
 HARNESS_FOLDER = Path(lm_eval.__file__).parent
@@ -89,7 +91,13 @@ def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
     except (OSError, KeyError) as error:  # datasets' errors for what is not there are OSErrors
         where = "on the hub" if spec.allow_hub else "in task_folder or mirror"
         raise ValueError(f"the data of {', '.join(spec.tasks)} is not {where}: {error}") from error
-    problems = [problem for task in loaded["tasks"].values() for problem in _set_up(task, spec)]
+    num_fewshot = _num_fewshot(spec, loaded)
+    problems = [
+        problem
+        for name, task in loaded["tasks"].items()
+        for problem in _set_up(task, spec, num_fewshot.get(name, spec.num_fewshot))
+    ]
+    problems += _unknown_metrics(spec, loaded)
     if spec.generation and not any(_generates(task) for task in loaded["tasks"].values()):
         problems.append("generation has no effect: none of the tasks generates text")
     if problems:
@@ -118,7 +126,32 @@ def _generates(task: Any) -> bool:
     return bool(task.get_config("output_type") == "generate_until")
 
 
-def _set_up(task: Any, spec: EvaluateSpec) -> list[str]:
+def _num_fewshot(spec: EvaluateSpec, loaded: Loaded) -> dict[str, int]:
+    """Examples by task, where a leaf of the spec's groups says how many for it or its group."""
+    found: dict[str, int] = {}
+    for name, num_fewshot in shots(spec.groups).items():
+        if name in loaded["groups"]:
+            members = [task.task_name for task in loaded["groups"][name].get_all_tasks()]
+            found = dict.fromkeys(members, num_fewshot) | found
+        else:
+            found[name] = num_fewshot
+    return found
+
+
+def _unknown_metrics(spec: EvaluateSpec, loaded: Loaded) -> Iterator[str]:
+    """Leaves of the spec's groups whose task is there and has no such metric."""
+    for name, leaf in leaves(spec.groups):
+        if name not in loaded["tasks"]:
+            continue
+        task = loaded["tasks"][name]
+        filters = [entry["name"] for entry in task.config.filter_list or ({"name": "none"},)]
+        known = [metric_label(metric, f) for metric in task.aggregation() for f in filters]
+        if leaf.metric not in known:
+            hint = nearest(leaf.metric, known) or f"; it has {', '.join(known)}"
+            yield f"task '{name}' has no metric {leaf.metric}{hint}"
+
+
+def _set_up(task: Any, spec: EvaluateSpec, num_fewshot: int | None) -> list[str]:
     """Apply the spec to one task; says what does not fit."""
     name = task.task_name
     problems = []
@@ -131,15 +164,15 @@ def _set_up(task: Any, spec: EvaluateSpec) -> list[str]:
             key="generation_kwargs", value=_generation_options(spec.generation), update=True
         )
     own_num_fewshot = task.get_config("num_fewshot")
-    if spec.num_fewshot is None:
+    if num_fewshot is None:
         task.set_config(key="num_fewshot", value=own_num_fewshot or 0)
-    elif own_num_fewshot == 0 and spec.num_fewshot > 0:
+    elif own_num_fewshot == 0 and num_fewshot > 0:
         problems.append(
             f"task '{name}' is defined with 0 examples: leave num_fewshot out, "
             "or evaluate it in a step of its own"
         )
     else:
-        task.set_config(key="num_fewshot", value=spec.num_fewshot)
+        task.set_config(key="num_fewshot", value=num_fewshot)
     task.set_fewshot_seed(seed=spec.seeds.fewshot)
     return problems
 

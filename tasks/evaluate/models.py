@@ -22,7 +22,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from tasks.evaluate.spec import Backend, Dtype, EvaluateSpec
+from tasks.evaluate.options import Backend, Dtype
+from tasks.evaluate.spec import EvaluateSpec
 from tasks.serving import ServerOptions, vllm_server
 from tasks.serving.options import ServerDtype
 from tasks.spec import DeviceKind

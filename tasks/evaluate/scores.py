@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from tasks.evaluate.groups import GroupScore
 from tasks.evaluate.spec import Score, metric_label
 
+AVERAGE = "average"  # name of a group's metric
 ITEM_DIGITS = 32  # hexadecimal digits of an item's digest: 128 bits
 
 
@@ -93,6 +95,22 @@ def score_tasks(
             for entry in _entries(entries_of_group):
                 scores.append(_score(name, entry, num_items, results))
     return scores, lines
+
+
+def averages(groups: Iterable[GroupScore]) -> list[Score]:
+    """The groups that have a value, as scores: `leaderboard/bbh` has one named `average`."""
+    return [
+        Score(
+            task=node.path,
+            metric=AVERAGE,
+            value=node.value,
+            stderr=node.stderr,
+            num_items=node.num_items,
+            higher_is_better=True,
+        )
+        for node in groups
+        if node.is_group and node.value is not None and node.num_items is not None
+    ]
 
 
 def _score_items(

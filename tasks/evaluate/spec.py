@@ -2,6 +2,7 @@
 
     EvaluateSpec(model="runs/model", task_folder="tasks", tasks=("heldout_text", "heldout_choice"))
     EvaluateSpec(model="runs/model", mirror="mirror", tasks=("gsm8k",), num_fewshot=5, limit=200)
+    EvaluateSpec(model="runs/model", allow_hub=True, standard="openllm", limit=200)
 
 Where the data of a task comes from is said, never guessed: from the task folder, from a mirror of
 hub datasets on disk, or, with `allow_hub`, from the network.
@@ -19,72 +20,46 @@ F1, …) are scores only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from tasks.artifacts import ArtifactRef, Input, LocalPath
+from tasks.evaluate.group_spec import Group, NodeName, shot_conflicts
+from tasks.evaluate.groups import GroupScore
+from tasks.evaluate.options import Backend, Dtype, Generation, Seeds
 from tasks.evaluate.task_folder import problems_of
 from tasks.serving.options import ServerDtype, ServerOptions
 from tasks.spec import DeviceKind, Frozen, Result, Spec, local_device_kind
+from tasks.standards import StandardKind
+from tasks.standards.use import KEYS, check_refused, with_standard
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
-
-
-class Backend(StrEnum):
-    """What computes the likelihoods and the text."""
-
-    HF = "hf"  # transformers, in this process
-    VLLM = "vllm"  # a vLLM server, started for the step and spoken to over HTTP
-
-
-class Dtype(StrEnum):
-    """Number format; `auto` is the one that the model was saved in."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
-class Seeds(Frozen):
-    """lm-eval's four seeds, one by one."""
-
-    python: int = Field(ge=0, description="Seed of Python's random module.")
-    numpy: int = Field(ge=0, description="Seed of NumPy.")
-    torch: int = Field(ge=0, description="Seed of torch; with vLLM, of the requests.")
-    fewshot: int = Field(ge=0, description="Seed of the choice of few-shot examples.")
-
-
-class Generation(Frozen):
-    """Overrides of how text is generated; what is None stays as the task has it."""
-
-    max_new_tokens: int | None = Field(default=None, ge=1, description="Longest answer in tokens.")
-    temperature: float | None = Field(
-        default=None, ge=0, description="0 takes the likeliest token; above 0 samples."
-    )
-    top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Sample from the likeliest tokens of this mass."
-    )
-    stop: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Strings that end an answer."
-    )
-
-    @model_validator(mode="after")
-    def _sampling_needs_temperature(self) -> Self:
-        if self.top_p is not None and not self.temperature:
-            raise ValueError("top_p has no effect without a temperature above 0")
-        return self
 
 
 class EvaluateSpec(Spec):
     """Everything that may change the scores of a model."""
 
     model: Input = Field(description="Model folder in Hugging Face layout.")
+    standard: str | dict[str, Any] | None = Field(
+        default=None,
+        description="Evaluation standard that sets the fields below: a name (see `labwright "
+        "standards list`), a path, or the fields themselves.",
+    )
+    overrides: dict[str, Any] | None = Field(
+        default=None, description="Fields of the standard, with other values than it has."
+    )
     tasks: tuple[TaskName, ...] = Field(
-        min_length=1, description="Names of lm-eval tasks, groups or tags."
+        default=(),
+        min_length=1,
+        description="Names of lm-eval tasks, groups or tags; needed where no standard has them.",
+    )
+    groups: dict[NodeName, Group] = Field(
+        default_factory=dict,
+        description="Averages to take, by name: mappings of mappings down to tasks, such as "
+        "{metric: acc, num_fewshot: 5, random_score: 0.25}.",
     )
     task_folder: Input | None = Field(
         default=None,
@@ -160,6 +135,20 @@ class EvaluateSpec(Spec):
         default_factory=local_device_kind, description="Kind of device that computes."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _use_standard(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        base_dir = Path((info.context or {}).get("base_dir", Path.cwd()))
+        valid = [name for name in cls.model_fields if name not in ("model", *KEYS)]
+        return with_standard(StandardKind.EVALUATION, value, base_dir, valid)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_refused(cls, value: Any) -> Any:
+        return check_refused(value)
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         problems = list(self._conflicts())
@@ -178,6 +167,9 @@ class EvaluateSpec(Spec):
         doubled = sorted({name for name in self.tasks if self.tasks.count(name) > 1})
         if doubled:
             yield f"tasks names {', '.join(doubled)} more than once"
+        if not self.tasks:
+            yield "no tasks: give tasks, or a standard that has them"
+        yield from shot_conflicts(self.groups, self.num_fewshot)
         if self.task_folder is None and self.mirror is None and not self.allow_hub:
             yield (
                 "no data for the tasks: give task_folder, or mirror for standard tasks, "
@@ -244,7 +236,13 @@ def metric_label(metric: str, filter_name: str) -> str:
 class EvaluateResult(Result):
     """Scores with standard errors, and everything that they were computed from."""
 
-    scores: tuple[Score, ...] = Field(min_length=1, description="All tasks, metrics and groups.")
+    scores: tuple[Score, ...] = Field(
+        min_length=1,
+        description="All tasks, metrics and lm-eval's groups, and as `average` those of `groups`.",
+    )
+    groups: tuple[GroupScore, ...] = Field(
+        default=(), description="Averages asked for, node by node, each group before its members."
+    )
     samples: ArtifactRef = Field(description="samples.jsonl: numerator and denominator by item.")
     results: ArtifactRef = Field(description="lm-eval's own results and task configs, JSON.")
     outputs: ArtifactRef = Field(description="Every prompt and answer, JSON lines.")
@@ -256,3 +254,10 @@ class EvaluateResult(Result):
                 return score
         known = ", ".join(f"{score.task}/{score.label}" for score in self.scores)
         raise KeyError(f"no score {task}/{metric_label(metric, filter_name)}; there are {known}")
+
+    def group(self, path: str) -> GroupScore:
+        """One node of the averages, such as leaderboard/bbh; KeyError names those that exist."""
+        for node in self.groups:
+            if node.path == path:
+                return node
+        raise KeyError(f"no group {path}; there are {', '.join(node.path for node in self.groups)}")

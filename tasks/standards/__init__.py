@@ -1,4 +1,4 @@
-"""Named, versioned standards: how the field compresses, evaluates and benchmarks, as YAML.
+"""Named, versioned standards: how the field compresses, evaluates, benchmarks, and in what order.
 
 Standards ship inside the package, below a folder for their kind. A lab adds its own by dropping
 `<kind>/<name>.yaml` into the folder that the setting `standards_folder` names; a name that ships
@@ -26,6 +26,7 @@ from tasks.settings import settings
 from tasks.spec import Frozen
 
 SHIPPED = Path(__file__).parent
+STANDARD_NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
 class StandardKind(StrEnum):
@@ -33,13 +34,15 @@ class StandardKind(StrEnum):
 
     BENCHMARKING = "benchmarking"
     COMPRESSION = "compression"
+    EVALUATION = "evaluation"
+    PIPELINE = "pipelines"
 
 
 class Standard(Frozen):
     """One standard as its YAML file spells it, and where that file lies."""
 
     kind: StandardKind = Field(description="What it is for.")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="The file's name, no suffix.")
+    name: str = Field(pattern=STANDARD_NAME, description="The file's name, no suffix.")
     version: int = Field(ge=1, description="Raised whenever the content changes.")
     description: str = Field(min_length=1, description="What it does, in one or two sentences.")
     source: str = Field(min_length=1, description="Where its numbers come from.")
@@ -93,6 +96,11 @@ def _files(kind: StandardKind) -> dict[str, Path]:
             raise SpecError([Problem(message, source=str(path))])
         files[path.stem] = path
     return files
+
+
+def load_file(kind: StandardKind, path: Path) -> Standard:
+    """The standard in a YAML file of the user's; `SpecError` says what is wrong with it."""
+    return _read(kind, path)
 
 
 def _read(kind: StandardKind, path: Path) -> Standard:

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.artifacts import ArtifactKind, ArtifactRef
-from tasks.evaluate.spec import EvaluateSpec, Seeds
+from tasks.evaluate.options import Seeds
+from tasks.evaluate.spec import EvaluateSpec
 from tasks.evaluate.task_folder import names_elsewhere, read_task_files, working_folder
 from tests.fakes.tiny_tasks import write_tiny_tasks
 
