@@ -100,7 +100,10 @@ class BudgetExceeded(LabwrightError):
     """A hard limit (time, money, iterations) was reached."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest valid name, or an empty string."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+def nearest(name: str, valid: Iterable[str], likeness: float = 0.6) -> str:
+    """`; did you mean 'x'?` for the closest valid name, or an empty string.
+
+    `likeness` is how close is close enough, from 0 (anything) to 1 (the same).
+    """
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=likeness)
     return f"; did you mean '{close[0]}'?" if close else ""

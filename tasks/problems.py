@@ -48,13 +48,17 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have at least {min_length} items",
-    "too_long": "must have at most {max_length} items",
-    "string_too_short": "must have at least {min_length} characters",
-    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} item(s)",
+    "too_long": "must have at most {max_length} item(s)",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} character(s)",
     "string_pattern_mismatch": "must match the pattern {pattern}",
     "union_tag_not_found": "needs '{discriminator}'",
 }
+FOUND = ", found "
+
+# What pydantic adds because of another error, which is told for its own sake.
+ECHOES = {"default_factory_not_called"}
 
 
 def problems_from(
@@ -70,13 +74,15 @@ def problems_from(
     """
     found: dict[Location, list[str]] = {}
     for details in filter(only, error.errors()):
+        if details["type"] in ECHOES:
+            continue
         place = place_of(details, document.get(location))
         message = _message(details, document, (*location, *place), model)
         messages = found.setdefault((*location, *place), [])
         if message not in messages:
             messages.append(message)
     return [
-        document.problem(place, " or ".join(_telling(messages)))
+        document.problem(place, _joined(_telling(messages)))
         for place, messages in found.items()
         if not any(deeper != place and deeper[: len(place)] == place for deeper in found)
         or place == location
@@ -131,11 +137,13 @@ def _message(
         return words if isinstance(details["input"], Mapping) else f"{words} (found {shown})"
     if kind == "union_tag_not_found":
         return f"needs {context.get('discriminator')} (found {shown})"
+    if kind == "is_instance_of":
+        return f"must be a reference such as ${{steps.NAME.FIELD}}{FOUND}{shown}"
     if kind == "model_type" and INPUT_MODELS.intersection(details["loc"][-1:]):
-        return f"must be a path or an artifact, found {shown}"
+        return f"must be a path or an artifact{FOUND}{shown}"
     numbers = {key: f"{v:g}" if isinstance(v, float) else v for key, v in context.items()}
     words = _WORDS[kind].format(**numbers) if kind in _WORDS else details["msg"]
-    return f"{words}, found {shown}"
+    return f"{_counted(words)}{FOUND}{shown}"
 
 
 def _shown(value: Any) -> str:
@@ -157,6 +165,21 @@ def _telling(messages: list[str]) -> list[str]:
     """Of what each member of a union said, what is worth reading."""
     telling = [message for message in messages if not message.startswith("must be a mapping")]
     return (telling or messages)[:3]
+
+
+def _joined(messages: list[str]) -> str:
+    """`must be a number or text, found []` of what was said of one value."""
+    heads, _, found = zip(*(message.partition(FOUND) for message in messages), strict=True)
+    if len(set(found)) > 1 or not found[0]:
+        return " or ".join(messages)
+    first, *others = dict.fromkeys(heads)
+    words = " or ".join([first, *(other.removeprefix("must be ") for other in others)])
+    return f"{words}{FOUND}{found[0]}"
+
+
+def _counted(words: str) -> str:
+    """`1 item`, `2 items`"""
+    return re.sub(r"\b1 (\w+)\(s\)", r"1 \1", words).replace("(s)", "s")
 
 
 def _fields_beside(model: type[BaseModel], loc: Iterable[str | int]) -> set[str]:

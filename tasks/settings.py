@@ -9,21 +9,27 @@ Precedence: `LABWRIGHT_*` environment variables, then `.env` in the current fold
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from tasks.documents import Document, Location, Mark, load_yaml
 from tasks.errors import Problem, SpecError, nearest
+from tasks.problems import problems_from
 
 DEFAULT_HOME = "~/.labwright"
+PREFIX = "LABWRIGHT_"
+DOTENV = ".env"
 
 
 class EnvironmentName(StrEnum):
@@ -43,7 +49,7 @@ class Settings(BaseSettings):
     """Everything that may differ between users and machines."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LABWRIGHT_", env_file=".env", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=DOTENV, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     home: Path = Field(
@@ -60,13 +66,18 @@ class Settings(BaseSettings):
     max_parallel_steps: int = Field(
         default_factory=default_max_parallel_steps,
         ge=1,
-        description="Independent steps of one run that may run side by side.",
+        description="How many independent steps of one run may run side by side.",
     )
     server_port: int = Field(
-        default=4200, ge=1024, le=65535, description="Port of the embedded Prefect server."
+        default=4200,
+        ge=1024,
+        le=65535,
+        description="Port of the embedded Prefect server, from 1024 to 65535.",
     )
     server_idle_minutes: float = Field(
-        default=30.0, gt=0, description="Idle time after which the embedded server ends itself."
+        default=30.0,
+        gt=0,
+        description="Minutes of idleness after which the embedded server ends itself.",
     )
 
     @classmethod
@@ -79,43 +90,74 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Variables, then `.env`, then the settings file; no secrets folder."""
-        given = {**dotenv_settings(), **env_settings()}
-        home = Path(given.get("home", DEFAULT_HOME)).expanduser()
-        file = InitSettingsSource(settings_cls, init_kwargs=_read_settings_file(home))
-        return init_settings, env_settings, dotenv_settings, file
-
-
-def _read_settings_file(home: Path) -> dict[str, object]:
-    path = home / "settings.yaml"
-    if not path.exists():
-        return {}
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise SpecError([Problem(f"not valid YAML: {error}", source=str(path))]) from error
-    if not isinstance(document, dict):
-        raise SpecError([Problem("must be a mapping of settings", source=str(path))])
-    valid = [name for name in Settings.model_fields if name != "home"]
-    unknown = [key for key in document if key not in valid]
-    if unknown:
-        raise SpecError(
-            Problem(f"unknown setting{nearest(str(key), valid)}", source=str(path), key=str(key))
-            for key in unknown
-        )
-    return document
+        file = _settings_file(_home_in({**dotenv_settings(), **env_settings()}))
+        file_settings = InitSettingsSource(settings_cls, init_kwargs=file.value)
+        return init_settings, env_settings, dotenv_settings, file_settings
 
 
 def settings() -> Settings:
     """The settings as they stand now; read afresh, as tests and tools change variables."""
     try:
         found = Settings()
+        return found.model_copy(update={"home": _expanded(found.home)})
     except ValidationError as error:
+        raise _in_words(error) from error
+    except UnicodeDecodeError as error:  # the settings file has words of its own
+        raise SpecError([Problem("is not UTF-8 text", str(Path(DOTENV).absolute()))]) from error
+    except OSError as error:
+        raise SpecError([Problem(f"cannot be read: {error.strerror}", str(error.filename))]) from (
+            error
+        )
+
+
+def _home_in(given: dict[str, object]) -> Path:
+    return _expanded(Path(str(given.get("home", DEFAULT_HOME))))
+
+
+def _expanded(home: Path) -> Path:
+    try:
+        return home.expanduser().absolute()
+    except RuntimeError as error:
+        message = f"there is no such user's folder: {home}"
+        raise SpecError([Problem(message, f"{PREFIX}HOME")]) from error
+
+
+def _settings_file(home: Path) -> Document:
+    """The settings file, an empty one where there is none; raises `SpecError` with its lines."""
+    path = home / "settings.yaml"
+    if not path.exists():
+        return Document(path, "", {}, {})
+    document = load_yaml(path)
+    if document.value is None:
+        return document.with_value({}, document.marks)
+    if not isinstance(document.value, dict):
+        raise SpecError([document.problem((), "must be a mapping of settings")])
+    valid = [name for name in Settings.model_fields if name != "home"]
+    unknown = [key for key in document.value if key not in valid]
+    if unknown:
+        choices = f"; there are {', '.join(valid)}"
         raise SpecError(
-            Problem(
-                f"{item['msg']} (found {item['input']!r})",
-                source="settings",
-                key=f"LABWRIGHT_{'_'.join(str(part) for part in item['loc'])}".upper(),
-            )
-            for item in error.errors()
-        ) from error
-    return found.model_copy(update={"home": found.home.expanduser().absolute()})
+            document.problem((key,), f"unknown setting{nearest(key, valid) or choices}")
+            for key in unknown
+        )
+    return document
+
+
+def _in_words(error: ValidationError) -> SpecError:
+    """What is wrong, under the name of the variable or the line of the file that says it."""
+    variables = EnvSettingsSource(Settings)()
+    dotenv = DotEnvSettingsSource(Settings)()
+    marks: dict[Location, Mark] = dict(_settings_file(_home_in({**dotenv, **variables})).marks)
+    given = {str(details["loc"][0]): details["input"] for details in error.errors()}
+    for name in given:
+        variable = f"{PREFIX}{name}".upper()
+        if name in variables:
+            marks[(name,)] = Mark(f"environment variable {variable}", None, None)
+        elif name in dotenv:
+            marks[(name,)] = Mark(f"{Path(DOTENV).absolute()}: {variable}", None, None)
+    problems = []
+    for problem in problems_from(error, Document(Path("settings"), "", given, marks), (), Settings):
+        meaning = (Settings.model_fields[problem.key].description or "").rstrip(".")
+        words = f"{problem.message} ({meaning})"
+        problems.append(replace(problem, message=words, key=problem.key if problem.line else ""))
+    return SpecError(problems)

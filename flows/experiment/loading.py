@@ -36,6 +36,7 @@ from flows.experiment.references import (
     steps_in,
 )
 from flows.experiment.schema import (
+    MAX_NAME_CHARACTERS,
     RESERVED,
     STEP_NAME,
     Header,
@@ -177,10 +178,16 @@ class _Compiler:
                 self._refuse(("experiment", *place), message)
             return None
         try:
-            return Header.model_validate({} if written is None else written)
+            return Header.model_validate(self._with_name({} if written is None else written))
         except ValidationError as error:
             self._problems += problems_from(error, self._document, ("experiment",), Header)
             return None
+
+    def _with_name(self, header: Any) -> Any:
+        """An experiment that gives itself no name has that of its file."""
+        stem = re.sub(r"[^A-Za-z0-9_. -]", "_", self._document.path.stem).lstrip(". -")
+        name = stem[:MAX_NAME_CHARACTERS]
+        return {"name": name, **header} if name and isinstance(header, Mapping) else header
 
     def _step(self, name: str, fields: Mapping[str, Any]) -> ExperimentStep | None:
         place: Location = ("steps", name)

@@ -172,7 +172,8 @@ class Interpolation:
     def _variable(self, name: str, place: Location) -> str | StepReference:
         if name not in os.environ:
             message = f"${{env:{name}}}: the environment variable is not set"
-            return self._refuse(place, f"{message}{nearest(name, os.environ)}")
+            hint = nearest(name, os.environ, likeness=0.9) or f"; type: export {name}=VALUE"
+            return self._refuse(place, f"{message}{hint}")
         return os.environ[name]
 
     def _hint(self, target: Location, result_names: Collection[str]) -> str:

@@ -35,8 +35,8 @@ class Header(Frozen):
     name: str = Field(
         default="unnamed",
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$",
-        max_length=100,
-        description="Name of the experiment.",
+        max_length=MAX_NAME_CHARACTERS,
+        description="Name of the experiment; the file's where it is left out.",
     )
     description: str = Field(default="", description="What is done.")
     hypothesis: str = Field(default="", description="What is expected, and may turn out false.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.artifacts import ArtifactKind, ArtifactRef, file_digest
 from tasks.body import METRICS_FILE, BodyContext, ProgramFailed, run_body
-from tasks.command.spec import EVERYTHING, CommandResult, CommandSpec
+from tasks.command.spec import EVERYTHING, CommandResult, CommandSpec, script_path
 from tasks.command.variables import PROJECT, VARIABLES
 
 BASE_VARIABLES = (
@@ -57,7 +57,7 @@ def command_line(spec: CommandSpec, context: BodyContext, work: Path) -> list[st
     word, content = spec.script_file.word, spec.script_file.content
     if not isinstance(content, ArtifactRef):
         raise TypeError("the script was not resolved to an artifact before the body started")
-    original = Path(os.environ.get(PROJECT, "/nowhere")) / argv[word]
+    original = script_path(argv[word], Path(os.environ.get(PROJECT, "/nowhere")))
     if original.is_file():
         if file_digest(original) != content.digest:
             raise RuntimeError(f"{argv[word]} was changed after the run had begun; run it again")

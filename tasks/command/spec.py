@@ -9,23 +9,36 @@ result is kept for one run only; `inputs: {}` says that it reads nothing but its
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tasks.artifacts import ArtifactRef, Input
 from tasks.errors import nearest
 from tasks.spec import Frozen, Result, Spec
 
-INTERPRETER = re.compile(r"(python[0-9.]*|bash|sh)$")
-NO_SCRIPT_OPTIONS = ("-m", "-c")
+INTERPRETER = re.compile(r"python[0-9.]*|bash|sh")
+NO_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*[cm]")  # -c code, -m module, -ec code
+OPTIONS_WITH_VALUE = ("-W", "-X", "-o", "+o")
 
 EVERYTHING = "**/*"
+FORMS = "'python train.py' or [python, train.py]"
 
 Scalar = bool | int | float | str
 
@@ -34,15 +47,21 @@ def _words(value: Any) -> Any:
     """The words of a command line; quotes group, as in a shell."""
     if isinstance(value, str):
         try:
-            return tuple(shlex.split(value))
+            words: tuple[Any, ...] = tuple(shlex.split(value))
         except ValueError as error:
             raise ValueError(f"cannot be split into words: {error}") from error
-    if isinstance(value, list | tuple):
-        return tuple(
+    elif isinstance(value, list | tuple):
+        words = tuple(
             str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
             for word in value
         )
-    return value
+    else:
+        raise ValueError(f"must be a command line: {FORMS}")
+    if not words or words[0] == "":
+        raise ValueError(f"names no program; write {FORMS}")
+    if any("\0" in word for word in words if isinstance(word, str)):
+        raise ValueError("holds a NUL character, which no command line can")
+    return words
 
 
 def _inside(pattern: str) -> str:
@@ -89,7 +108,8 @@ class CommandSpec(Spec):
         default=(EVERYTHING,), min_length=1, description="What to keep of what it leaves (globs)."
     )
     occasion: str = Field(
-        default="", description="Whatever tells this time from others; set to the run's id."
+        default="",
+        description="Whatever tells this time from others; without inputs, set to the run's id.",
     )
 
     @model_validator(mode="before")
@@ -97,15 +117,37 @@ class CommandSpec(Spec):
     def _find_script(cls, data: Any, info: ValidationInfo) -> Any:
         if not isinstance(data, dict) or "script" not in data or "script_file" in data:
             return data
-        words = _words(data["script"])
-        folder = Path((info.context or {}).get("base_dir", Path.cwd()))
-        if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):
-            return data
-        index = script_index(words, folder)
+        try:
+            words = _words(data["script"])
+            if not all(isinstance(word, str) for word in words):
+                return data
+            index = script_index(words, _folder(info))
+        except ValueError:
+            return data  # `script` itself is refused, under its own name
         if index is None:
             return data
-        content = str(folder / Path(words[index]).expanduser())
+        content = str(script_path(words[index], _folder(info)))
         return {**data, "script_file": {"word": index, "content": content}}
+
+    @field_validator("script")
+    @classmethod
+    def _is_there(cls, words: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "base_dir" in (info.context or {}):  # a body has the script by content alone
+            script_index(words, _folder(info))
+        return words
+
+    @model_validator(mode="after")
+    def _can_start(self, info: ValidationInfo) -> Self:
+        if "script_file" in self.model_fields_set:
+            return self
+        try:
+            script_index(self.script, _folder(info))
+            refuse_absent_program(self.script[0], self.environment.get("PATH"))
+        except ValueError as error:
+            words = PydanticCustomError("value_error", "{error}", {"error": str(error)})
+            details = InitErrorDetails(type=words, loc=("script",), input=self.script)
+            raise ValidationError.from_exception_data("CommandSpec", [details]) from error
+        return self
 
     def argv(self) -> tuple[str, ...]:
         """The whole command line: the script's words, then the options."""
@@ -140,19 +182,65 @@ def options(config: dict[str, Any]) -> Iterator[str]:
 def script_index(words: tuple[str, ...], folder: Path) -> int | None:
     """Which word is the script's file; None for a program on PATH, `-m module` and `-c code`.
 
-    Raises ValueError where an interpreter is given a file that is not there.
+    Raises ValueError in words where the script is missing, a folder, or not to be read.
     """
-    first = words[0] if words else ""
-    if not INTERPRETER.match(PurePosixPath(first).name):
-        is_file = (folder / first).is_file()
-        return 0 if is_file and ("/" in first or shutil.which(first) is None) else None
-    for index, word in enumerate(words[1:], start=1):
-        if word in NO_SCRIPT_OPTIONS:
+    first = words[0]
+    if not INTERPRETER.fullmatch(PurePosixPath(first).name):
+        is_file = os.path.isfile(script_path(first, folder))
+        if "/" not in first and (not is_file or shutil.which(first)):
             return None
-        if word.startswith("-"):
-            continue
-        if not (folder / word).is_file():
-            beside = [path.name for path in (folder / word).parent.glob("*") if path.is_file()]
-            raise ValueError(f"there is no '{word}' in {folder}{nearest(Path(word).name, beside)}")
-        return index
+        _refuse_unusable(first, folder, is_program=True)
+        return 0
+    if "/" in first:
+        _refuse_unusable(first, folder, is_program=True)
+    rest = iter(enumerate(words[1:], start=1))
+    for index, word in rest:
+        if NO_SCRIPT_OPTION.fullmatch(word):
+            return None
+        if word in OPTIONS_WITH_VALUE:
+            next(rest, None)
+        elif not word.startswith("-"):
+            _refuse_unusable(word, folder)
+            return index
     return None
+
+
+def script_path(word: str, folder: Path) -> Path:
+    """Where a script lies that is named relative to `folder`, or to somebody's home."""
+    return folder / os.path.expanduser(word)
+
+
+def refuse_absent_program(name: str, path: str | None) -> None:
+    """Raise ValueError unless a program is on PATH; `path` is what the script's own PATH will be.
+
+    A script finds this interpreter's folder before everything else.
+    """
+    searched = os.environ.get("PATH", os.defpath) if path is None else path
+    here = os.pathsep.join([str(Path(sys.executable).parent), searched])
+    if "/" not in name and shutil.which(name, path=here) is None:
+        hint = nearest(name, ("python", "bash", "sh"), likeness=0.7)
+        raise ValueError(f"there is no program '{name}' on PATH{hint}")
+
+
+def _folder(info: ValidationInfo) -> Path:
+    """What the words of a command line are relative to."""
+    return Path((info.context or {}).get("base_dir", Path.cwd()))
+
+
+def _refuse_unusable(word: str, folder: Path, is_program: bool = False) -> None:
+    path = script_path(word, folder)
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder, not a script")
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no {path}{nearest(path.name, _names_beside(path))}")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{path} cannot be read; type: chmod +r {shlex.quote(str(path))}")
+    if is_program and not os.access(path, os.X_OK):
+        raise ValueError(f"{path} is not executable; type: chmod +x {shlex.quote(str(path))}")
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(path.parent) if entry.is_file()]
+    except (OSError, ValueError):
+        return []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from flows.experiment import Experiment, load_experiment
 from tasks.command import CommandSpec
+from tasks.command.spec import script_index
 from tasks.errors import Problem, SpecError
 
 ECHO = "{kind: command, script: echo, inputs: {}}"
@@ -215,7 +217,7 @@ def test_a_problem_in_a_short_form_keeps_its_line(tmp_path: Path):
 def test_a_script_that_is_not_there_is_found_out_before_the_run(tmp_path: Path):
     (tmp_path / "train.py").write_text("")
     found = problems(tmp_path, "training: {script: python trian.py}")
-    assert "did you mean 'train.py'?" in found["steps.training"].message
+    assert "did you mean 'train.py'?" in found["steps.training.script"].message
 
 
 def test_a_list_of_words_is_not_changed_by_its_options(tmp_path: Path):
@@ -248,3 +250,114 @@ def test_an_unknown_validation_is_an_error_and_never_exists(tmp_path: Path):
         f"steps: {{a: {ECHO}}}\ndeliverables: [{{type: t, path: a, validation: treshold}}]\n",
     )
     assert "did you mean 'threshold'?" in found["deliverables.0"].message
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("python absnt.py", r"there is no /.*/absnt\.py; did you mean 'absent\.py'\?"),
+        ("python folder", "folder is a folder, not a script"),
+        ("./folder", "folder is a folder, not a script"),
+        ("./nothing.sh", r"there is no /.*/nothing\.sh"),
+        ("./absent.py", r"is not executable; type: chmod \+x"),
+        ("/nowhere/python absent.py", "there is no /nowhere/python"),
+        ("pyton absent.py", "there is no program 'pyton' on PATH; did you mean 'python'"),
+        ("17", "must be a command line: 'python train.py' or"),
+        ("[]", "names no program; write 'python train.py' or"),
+        ('""', "names no program"),
+        ('[echo, "a\\0"]', "NUL"),
+    ],
+)
+def test_a_script_that_cannot_start_is_found_by_validating_whatever_the_steps_before_it_find(
+    tmp_path: Path, script: str, words: str
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "absent.py").touch(0o644)
+    text = (
+        f"steps:\n  a: {ECHO}\n  b:\n    kind: command\n    script: {script}\n"
+        '    config: {n: "${steps.a.num_files}"}\n'
+    )
+    (problem,) = problems(tmp_path, text).values()
+    assert (problem.key, problem.line) == ("steps.b.script", 5)
+    assert re.search(words, problem.message)
+
+
+def test_every_script_of_a_file_is_looked_at_beside_everything_else(tmp_path: Path):
+    step = "{kind: command, script: python absent.py, outputs: [../x]}"
+    found = problems(tmp_path, f"steps:\n  a: {step}\n  b: {step}\n")
+    keys = [f"steps.{name}.{field}" for name in "ab" for field in ("script", "outputs.0")]
+    assert sorted(found) == sorted(keys)
+    assert "found 'python absent.py'" in str(found)
+
+
+def test_a_script_that_may_not_be_read_is_found_by_validating(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "mine.py").touch()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
+    (problem,) = problems(tmp_path, "steps: {a: {kind: command, script: python mine.py}}").values()
+    assert "mine.py cannot be read; type: chmod +r" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("words", "index"),
+    [
+        (("python", "-W", "ignore", "mine.py"), 3),
+        (("bash", "-ec", "echo hi"), None),
+        (("python", "-Im", "json.tool"), None),
+        (("echo", "mine.py"), None),
+        (("./mine.py",), 0),
+    ],
+)
+def test_which_word_is_the_script(tmp_path: Path, words: tuple[str, ...], index: int | None):
+    (tmp_path / "mine.py").touch(0o755)
+    assert script_index(words, tmp_path) == index
+
+
+def test_a_program_may_be_on_a_path_of_the_steps_own(tmp_path: Path):
+    (tmp_path / "mytool").touch()
+    (tmp_path / "mytool").chmod(0o755)
+    (tmp_path / "elsewhere").mkdir()
+    step = f"{{kind: command, script: mytool, environment: {{PATH: '{tmp_path}'}}}}"
+    experiment = load(tmp_path / "elsewhere", f"steps: {{a: {step}}}")
+    assert command(experiment, "a").script_file is None
+
+
+def test_an_unset_variable_is_not_confused_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LABWRIGHT_SOMEWHERE", "x")
+    text = "steps: {{a: {{kind: command, script: 'echo ${{env:{}}}'}}}}"
+    (problem,) = problems(tmp_path, text.format("LABWRIGHT_MIRROR")).values()
+    assert problem.message == (
+        "${env:LABWRIGHT_MIRROR}: the environment variable is not set; "
+        "type: export LABWRIGHT_MIRROR=VALUE"
+    )
+    (problem,) = problems(tmp_path, text.format("LABWRIGHT_SOMEWERE")).values()
+    assert "did you mean 'LABWRIGHT_SOMEWHERE'?" in problem.message
+
+
+def test_a_limit_that_is_no_number_is_one_line_in_our_words(tmp_path: Path):
+    text = (
+        f"steps: {{a: {ECHO}}}\ndeliverables:\n"
+        '  - {type: x, validation: threshold, metric: 1.0, operator: ">", value: abc}\n'
+    )
+    (problem,) = problems(tmp_path, text).values()
+    assert problem.message == (
+        "must be a reference such as ${steps.NAME.FIELD} or a number, found 'abc'"
+    )
+
+
+def test_an_error_that_only_follows_from_another_is_not_told(tmp_path: Path):
+    text = 'steps: {a: {kind: train, num_steps: abc, model: "x", train_tokens: "x"}}'
+    found = problems(tmp_path, text)
+    assert "must be a whole number, found 'abc'" in str(found)
+    assert "factory" not in str(found)
+
+
+def test_an_experiment_without_a_name_has_its_files(tmp_path: Path):
+    assert load(tmp_path, f"steps: {{a: {ECHO}}}").header.name == "file"
+    assert load(tmp_path, f"experiment: {{tags: [x]}}\nsteps: {{a: {ECHO}}}").header.name == "file"
+    odd = tmp_path / ".my (first) *run*.v2.yaml"
+    odd.write_text(f"steps: {{a: {ECHO}}}")
+    assert load_experiment(odd).header.name == "my _first_ _run_.v2"
