@@ -65,20 +65,20 @@ class Step(Generic[S, R]):
     body: str
     packages: tuple[str, ...] = ()
     serve_packages: tuple[str, ...] = ()
+    serves: Callable[[S], bool] | None = None
     check: Check[S, R] | None = None
     uses_gpu: bool = False
     measures: bool = False
 
     # -- what is known without running -------------------------------------------------
 
-    def versions(self) -> dict[str, str]:
-        """The declared packages' versions, from the locks of their environments."""
+    def versions(self, spec: S) -> dict[str, str]:
+        """Versions of the packages that matter to a spec, from the locks of their environments."""
+        is_served = self.serves is None or self.serves(spec)
+        served = locked_versions(self.serve_packages, "serve") if is_served else {}
         return {
             **locked_versions(self.packages, "core"),
-            **{
-                f"serve:{name}": version
-                for name, version in locked_versions(self.serve_packages, "serve").items()
-            },
+            **{f"serve:{name}": version for name, version in served.items()},
         }
 
     def identity(self, spec: S, store: Store | None = None) -> str:
@@ -86,7 +86,8 @@ class Step(Generic[S, R]):
         return self._identity(resolve_inputs(spec, store or open_store(), keep=False))
 
     def _identity(self, resolved: S) -> str:
-        return identity(self.name, resolved, code_fingerprint(self.body), self.versions())
+        versions = self.versions(resolved)
+        return identity(self.name, resolved, code_fingerprint(self.body), versions)
 
     def lookup(self, spec: S, store: Store | None = None) -> Record | None:
         """The verified record of an earlier computation; `Corrupted` if it is there and wrong."""
@@ -163,7 +164,7 @@ class Step(Generic[S, R]):
                     body=self.body,
                     num_gpus=self._num_gpus(resolved, placement),
                     measures=self.measures,
-                    versions=self.versions(),
+                    versions=self.versions(resolved),
                 ),
                 store=store,
                 key=key,
@@ -231,17 +232,30 @@ def research_step(
     body: str,
     packages: tuple[str, ...] = (),
     serve_packages: tuple[str, ...] = (),
+    serves: Callable[[S], bool] | None = None,
     check: Check[S, R] | None = None,
     uses_gpu: bool = False,
     measures: bool = False,
 ) -> Step[S, R]:
     """Declare a step.
 
-    `packages` (core) and `serve_packages` (serve) are those whose version may change the outcome;
-    `check` raises ValueError in words if a result is unusable; `uses_gpu` claims a GPU where the
-    step computes on CUDA; `measures` runs the body alone on its host, as it measures time.
+    `packages` (core) and `serve_packages` (serve) are those whose version may change the outcome,
+    the latter where `serves(spec)` (by default always); `check` raises ValueError in words if a
+    result is unusable; `uses_gpu` claims a GPU where the step computes on CUDA; `measures` runs the
+    body alone on its host, as it measures time.
     """
-    return Step(name, spec, result, body, packages, serve_packages, check, uses_gpu, measures)
+    return Step(
+        name=name,
+        spec_type=spec,
+        result_type=result,
+        body=body,
+        packages=packages,
+        serve_packages=serve_packages,
+        serves=serves,
+        check=check,
+        uses_gpu=uses_gpu,
+        measures=measures,
+    )
 
 
 __all__ = ["Computed", "Step", "research_step"]

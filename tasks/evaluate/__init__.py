@@ -8,6 +8,7 @@ serves the model, `scores.py` makes scores out of items, `mirror.py` lays out st
 """
 
 from tasks.evaluate.check import check
+from tasks.evaluate.options import Backend
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec, Score
 from tasks.step import research_step
 
@@ -18,6 +19,7 @@ evaluate = research_step(
     body="tasks.evaluate.body",
     packages=("lm-eval", "torch", "transformers", "tokenizers", "datasets", "compressed-tensors"),
     serve_packages=("vllm", "torch"),
+    serves=lambda spec: spec.backend is Backend.VLLM,
     check=check,
     uses_gpu=True,
 )

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from tasks.artifacts import ArtifactKind, ArtifactRef, Input, LocalPath
+from tasks import environments
+from tasks.artifacts import ArtifactKind, ArtifactRef, Input, LocalPath, describe
 from tasks.canonical import canonical_json
 from tasks.errors import EnvironmentMissing, SpecError
+from tasks.evaluate import EvaluateSpec, evaluate
+from tasks.evaluate.options import Backend
 from tasks.identity import identity, locked_versions
 from tasks.spec import Frozen, Placement, Spec
 from tasks.store.inputs import resolve_inputs
@@ -264,6 +268,27 @@ def test_canonical_json_is_what_it_is() -> None:
     value = {"b": {3, 1}, "a": (0.1, -0.0, 1, 1.0, None, True), "ü": Colour.BLUE, 3: Path("a/b")}
     expected = '{"3":"a/b","a":[0.1,-0.0,1,1.0,null,true],"b":[1,3],"ü":"blue"}'
     assert canonical_json(value) == expected.encode()
+
+
+def test_another_vllm_changes_what_it_serves_and_no_evaluation_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = describe(tmp_path, ArtifactKind.MODEL, "model")
+    specs = {
+        backend: EvaluateSpec(model=model, mirror=model, tasks=("gsm8k",), backend=backend)
+        for backend in Backend
+    }
+    store = LocalStore(tmp_path / "home")
+    before = {backend: evaluate.identity(spec, store) for backend, spec in specs.items()}
+    locked = environments.read_lock
+
+    def other_vllm(environment: str) -> Mapping[str, str]:
+        return {**locked(environment), **({"vllm": "99"} if environment == "serve" else {})}
+
+    monkeypatch.setattr(environments, "read_lock", other_vllm)
+    after = {backend: evaluate.identity(spec, store) for backend, spec in specs.items()}
+    assert after[Backend.HF] == before[Backend.HF]
+    assert after[Backend.VLLM] != before[Backend.VLLM]
 
 
 def test_locked_versions_have_no_local_part(monkeypatch: pytest.MonkeyPatch) -> None:
