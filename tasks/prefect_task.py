@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 from prefect import Task, get_run_logger
 from prefect.artifacts import (
-    acreate_link_artifact,
+    acreate_markdown_artifact,
     acreate_progress_artifact,
     acreate_table_artifact,
     aupdate_progress_artifact,
@@ -55,7 +55,7 @@ def prefect_task(step: Step[Any, Any]) -> Task[[Spec, Placement], Any]:
         if computed.is_cached:
             message = f"{step.name} {computed.record.identity[:12]} was computed before"
             return Completed(name="Cached", message=message, data=computed.result)
-        await view.show_record(computed.record)
+        await view.show_record(computed.record, computed.result)
         return computed.result
 
     run.__doc__ = step.spec_type.__doc__
@@ -119,14 +119,15 @@ class PrefectView(Observer):
         self._progress_shown = time.monotonic()
         await self._show(lambda: self._progress(min(100.0, 100.0 * metrics["step"] / total)))
 
-    async def show_record(self, record: Record) -> None:
-        """A table of what the step made, its numbers, and a link to each report."""
+    async def show_record(self, record: Record, result: Result) -> None:
+        """A table of what the step made, its numbers, and a page for its report."""
 
         async def show_all() -> None:
             reports = [ref for ref in record.artifacts if ref.kind is ArtifactKind.REPORT]
-            links = [self._link(open_store().materialize(ref) / "index.html") for ref in reports]
+            paths = [open_store().materialize(ref) / "index.html" for ref in reports]
+            pages = [self._page(result, path) for path in paths]
             progress = [] if self._progress_id is None else [self._progress(100.0)]
-            await asyncio.gather(self._table(record), *links, *progress)
+            await asyncio.gather(self._table(record), *pages, *progress)
 
         await self._show(show_all)
 
@@ -154,9 +155,9 @@ class PrefectView(Observer):
             description=f"{self._step} {record.identity[:12]}",
         )
 
-    async def _link(self, page: Path) -> None:
-        await acreate_link_artifact(
-            link=page.as_uri(), link_text=page.parent.name, key=f"{self._step}-report"
+    async def _page(self, result: Result, path: Path) -> None:
+        await acreate_markdown_artifact(
+            markdown=report_markdown(result, path), key=f"{self._step}-report"
         )
 
     async def _show(self, call: Callable[[], Awaitable[None]]) -> None:
@@ -169,6 +170,18 @@ class PrefectView(Observer):
         except (httpx.HTTPError, PrefectException, LabwrightError, OSError, TimeoutError) as error:
             PrefectView.silent_until = time.monotonic() + SILENCE_S
             self.warned(f"Prefect could not show this step: {error!r}; the step goes on")
+
+
+def report_markdown(result: Result, path: Path) -> str:
+    """The result's table, and where its report lies: no browser opens a local file from a page."""
+    table = result.overview()
+    lines = []
+    if table is not None:
+        headers, rows = table
+        lines = [headers, ["---"] * len(headers), *rows]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    shown = "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    return f"{shown}\nThe report, on the machine that made it:\n\n    {path}\n"
 
 
 class LineBudget:

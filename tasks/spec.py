@@ -34,6 +34,10 @@ class Spec(Frozen):
 class Result(Frozen):
     """What a step found out; files are named by `ArtifactRef`."""
 
+    def overview(self) -> tuple[list[str], list[list[str]]] | None:
+        """Headers and lines of the table that tells it to a person, where it has one."""
+        return None
+
 
 class DeviceKind(StrEnum):
     """The kind of device a body computes on; part of a spec where it changes numbers."""

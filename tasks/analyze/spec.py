@@ -124,3 +124,9 @@ class AnalyzeResult(Result):
     pareto_speed: tuple[str, ...] = Field(description="Front of tokens/s and high recovery.")
     table: ArtifactRef = Field(description="The rows as JSON.")
     report: ArtifactRef = Field(description="Folder with a self-contained index.html.")
+
+    def overview(self) -> tuple[list[str], list[list[str]]]:
+        """The comparison, one line a variant."""
+        from tasks.analyze.table import comparison_table
+
+        return comparison_table(self.rows)

@@ -76,3 +76,7 @@ class CountResult(Result):
 
     num_units: int = Field(description="Units counted.")
     report: ArtifactRef = Field(description="A page that says so.")
+
+    def overview(self) -> tuple[list[str], list[list[str]]]:
+        """A table with one number, and a cell that Markdown would take for two."""
+        return ["units", "note"], [[str(self.num_units), "a|b"]]

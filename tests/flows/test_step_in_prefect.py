@@ -126,9 +126,12 @@ async def test_output_progress_artifacts_and_reports_are_shown(
     assert set(artifacts) == {"count-progress", "count-artifacts", "count-report"}
     assert artifacts["count-progress"].data == 100.0
     assert result.report.digest in str(artifacts["count-artifacts"].data)
-    link = re.search(r"file://([^)]+)\)", str(artifacts["count-report"].data))
-    assert link is not None
-    assert "3 units" in Path(link[1]).read_text()
+    report = artifacts["count-report"]
+    assert report.type == "markdown"
+    assert str(report.data).startswith("| units | note |\n| --- | --- |\n| 3 | a\\|b |\n")
+    page = re.search(r"^    (/.+index.html)$", str(report.data), re.MULTILINE)
+    assert page is not None
+    assert "3 units" in Path(page[1]).read_text()
 
 
 async def test_the_order_of_steps_is_shown_as_edges(home: Path, client: PrefectClient) -> None:
@@ -179,7 +182,11 @@ async def test_artifacts_that_hang_cost_one_warning_and_a_few_seconds(
         calls.append(fields["key"])
         await asyncio.sleep(60)
 
-    for name in ("acreate_progress_artifact", "acreate_table_artifact", "acreate_link_artifact"):
+    for name in (
+        "acreate_progress_artifact",
+        "acreate_table_artifact",
+        "acreate_markdown_artifact",
+    ):
         monkeypatch.setattr(shown, name, hang)
     monkeypatch.setattr(shown, "SHOW_TIMEOUT_S", 0.3)
     started = time.monotonic()
