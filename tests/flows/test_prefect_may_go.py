@@ -15,7 +15,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Cancelling
 
+from tasks.store import open_store
+from tests.conftest import free_port
 from tests.fakes.forwarder import Forwarder
+from tests.fakes.small_disk import can_mount, server_on_small_disk
 
 EXPERIMENT = """
 experiment: {name: chain}
@@ -100,6 +103,31 @@ def test_an_api_that_is_not_there_at_all_costs_a_note(home: Path, experiment: Pa
     assert json.loads(told)["status"] == "done"
     run = json.loads(next((home / "runs").glob("*/run.json")).read_text())
     assert "Prefect's API at http://127.0.0.1:9/api did not answer" in run["problems"][0]
+
+
+@pytest.mark.skipif(not can_mount(), reason="NO DISK CAN BE FILLED HERE: no tmpfs may be mounted")
+@pytest.mark.parametrize("is_full_before", [True, False])
+def test_an_api_whose_disk_is_full_costs_a_note_and_no_result(
+    home: Path, experiment: Path, tmp_path: Path, is_full_before: bool
+) -> None:
+    """A real server whose SQLite has no room: reads are answered, every write with an error."""
+    with server_on_small_disk(tmp_path / "disk", free_port()) as server:
+        if is_full_before:
+            server.fill_disk()
+        running = start(experiment, server.api_url)
+        wait_for_body(experiment, running)
+        server.fill_disk()
+        told, errors = running.communicate(timeout=120)
+        assert server.is_up()
+    assert running.returncode == 0, errors
+    report = json.loads(told)
+    assert report["status"] == "done"
+    assert [step["state"] for step in report["steps"].values()] == ["done", "done"]
+    assert "Traceback" not in errors
+    assert any("Prefect's API" in problem for problem in report["problems"])
+    store = open_store()
+    for step in report["steps"].values():
+        assert store.read_record("command", step["identity"]) is not None
 
 
 async def test_cancelling_the_run_in_prefect_ends_its_body_and_then_the_run(
