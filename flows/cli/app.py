@@ -91,6 +91,23 @@ def show(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Ids of runs; the first is the baseline.")],
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--match", metavar="A=B", help="Step A of the baseline is step B elsewhere. Repeatable."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what differs between runs: files, circumstances, results with intervals and p-values."""
+    from flows.cli.compare import compare as compare_all
+
+    raise typer.Exit(compare_all(runs, match or [], as_json=json))
+
+
+@app.command()
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The <id>_artifacts.zip of a run.")],
     to: Annotated[Path, typer.Option("--to", help="New folder.")],

@@ -1,0 +1,186 @@
+"""The rows of one step in two runs: pairs of items, repeats, or plain numbers.
+
+    rows = rows_of(pair, {"evaluate": samples}, {"evaluate": samples})
+
+Evaluations are paired item by item and clustered by source, benchmarks compared by repeats of the
+same load; losses and sizes have no spread of their own, and stand as numbers with their difference.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+from flows.compare.comparability import caveats, obstacle
+from flows.compare.numbers import numbers_in
+from flows.compare.rows import CONFIDENCE, Measure, Outcome, Row, not_comparable, plain
+from flows.compare.subjects import Pair
+from flows.compare.surroundings import Difference, differences
+from tasks.analyze.paired import Statistic, compare_paired
+from tasks.analyze.repeats import compare_repeats
+from tasks.analyze.rows import Samples, pair
+from tasks.benchmark.spec import BenchmarkResult, LoadPoint
+from tasks.evaluate.spec import EvaluateResult, Score
+
+QUANTITIES = {
+    "tokens/s": ("output_tokens_per_s", None),
+    "TTFT p50 ms": ("ttft_ms", "p50"),
+    "TTFT p99 ms": ("ttft_ms", "p99"),
+    "ITL p50 ms": ("itl_ms", "p50"),
+    "ITL p99 ms": ("itl_ms", "p99"),
+}
+LOWER_IS_BETTER = ("size_bytes", "loss")
+DERIVED = ("analyze", "gate")  # what they say is computed from the other steps' numbers
+NO_SAMPLES = "a score without items: no interval"
+
+
+def rows_of(pair: Pair, baseline: Mapping[str, Samples], other: Mapping[str, Samples]) -> list[Row]:
+    """Every number of a step; the same answer of one computation has nothing to compare."""
+    found = differences([pair])
+    before, after = pair.baseline.result, pair.other.result
+    if isinstance(before, EvaluateResult) and isinstance(after, EvaluateResult):
+        rows = _scores(
+            pair,
+            (before, after),
+            (baseline.get(pair.baseline.name, {}), other.get(pair.other.name, {})),
+        )
+    elif isinstance(before, BenchmarkResult) and isinstance(after, BenchmarkResult):
+        rows = _speeds(pair, before, after)
+    elif pair.baseline.kind in DERIVED:
+        return []
+    else:
+        rows = _plain_numbers(pair)
+    return [_in_its_place(row, pair, found) for row in rows]
+
+
+def _in_its_place(row: Row, pair: Pair, found: Sequence[Difference]) -> Row:
+    """With the obstacles and caveats of its kind."""
+    if pair.is_one_result:
+        update = {"outcome": Outcome.EQUAL, "reason": "one computation answered both runs"}
+        return row.model_copy(update={**update, "paired": None, "repeats": None})
+    reason = obstacle(row.measure, row.what, pair, found)
+    if reason is not None:
+        return not_comparable(row, reason)
+    if row.outcome in (Outcome.NOT_COMPARABLE, Outcome.EQUAL):
+        return row
+    return row.model_copy(update={"caveats": caveats(row.measure, found)})
+
+
+# -- evaluations -----------------------------------------------------------------------
+
+
+def _scores(
+    step: Pair, results: tuple[EvaluateResult, EvaluateResult], samples: tuple[Samples, Samples]
+) -> Iterator[Row]:
+    before, after = ({(s.task, s.label): s for s in result.scores} for result in results)
+    for key in dict.fromkeys((*before, *after)):
+        yield _score(step.name, before.get(key), after.get(key), samples)
+
+
+def _score(
+    step: str, before: Score | None, after: Score | None, samples: tuple[Samples, Samples]
+) -> Row:
+    score = before or after
+    assert score is not None
+    key = (score.task, score.label)
+    row = Row(
+        step=step,
+        measure=Measure.SCORE,
+        what=f"{score.task}/{score.label}",
+        baseline=before.value if before else None,
+        other=after.value if after else None,
+        higher_is_better=score.higher_is_better,
+    )
+    if before is None or after is None:
+        return plain(row)
+    if key not in samples[0] or key not in samples[1]:
+        if before.num_items != after.num_items:
+            return not_comparable(row, f"{before.num_items} items against {after.num_items}")
+        return plain(row, NO_SAMPLES)
+    try:
+        items = pair(samples[0][key], samples[1][key])
+    except ValueError as error:
+        return not_comparable(row, str(error))
+    compared = compare_paired(items, Statistic.DIFFERENCE, confidence=CONFIDENCE)
+    return row.model_copy(update={"paired": compared, "reason": compared.reason})
+
+
+# -- benchmarks ------------------------------------------------------------------------
+
+
+def _speeds(pair: Pair, before: BenchmarkResult, after: BenchmarkResult) -> Iterator[Row]:
+    order = _order(pair)
+    loads = dict.fromkeys(point.load for point in (*before.points, *after.points))
+    for load in loads:
+        points = [[p for p in result.points if p.load == load] for result in (before, after)]
+        for words, (field, percentile) in QUANTITIES.items():
+            values = [[_value(point, field, percentile) for point in side] for side in points]
+            yield _speed(f"{load}, {words}", pair.name, field, values, order)
+
+
+def _order(pair: Pair) -> tuple[str, str]:
+    """Which was measured first: the sides of two runs never take turns."""
+    started = [str(s.record.provenance.get("started", "")) for s in (pair.baseline, pair.other)]
+    return ("A", "B") if started[0] <= started[1] else ("B", "A")
+
+
+def _value(point: LoadPoint, field: str, percentile: str | None) -> float | None:
+    found = getattr(point, field)
+    if found is None:
+        return None
+    return float(found if percentile is None else getattr(found, percentile))
+
+
+def _speed(
+    what: str,
+    step: str,
+    field: str,
+    values: Sequence[Sequence[float | None]],
+    order: tuple[str, str],
+) -> Row:
+    known = [[value for value in side if value is not None] for side in values]
+    medians = [statistics.median(side) if side else None for side in known]
+    row = Row(
+        step=step,
+        measure=Measure.SPEED,
+        what=what,
+        baseline=medians[0],
+        other=medians[1],
+        higher_is_better=field == "output_tokens_per_s",
+    )
+    if not known[0] or not known[1]:
+        return plain(row)
+    if any(len(some) < len(all_) for some, all_ in zip(known, values, strict=True)):
+        return not_comparable(row, "not measured in every repeat")
+    sides = dict(zip("AB", known, strict=True))
+    turns = "".join(side * len(sides[side]) for side in order)
+    try:
+        compared = compare_repeats(known[0], known[1], order=turns, confidence=CONFIDENCE)
+    except ValueError as error:
+        return not_comparable(row, str(error))
+    return row.model_copy(update={"repeats": compared, "reason": compared.reason})
+
+
+# -- everything else -------------------------------------------------------------------
+
+
+def _plain_numbers(pair: Pair) -> Iterator[Row]:
+    before, after = (dict(numbers_in(s.record.result)) for s in (pair.baseline, pair.other))
+    for name in dict.fromkeys((*before, *after)):
+        is_lower_better = name.endswith(LOWER_IS_BETTER)
+        yield plain(
+            Row(
+                step=pair.name,
+                measure=_measure(name),
+                what=name,
+                baseline=before.get(name),
+                other=after.get(name),
+                higher_is_better=False if is_lower_better else None,
+            )
+        )
+
+
+def _measure(name: str) -> Measure:
+    if "loss" in name or name == "agreement_fraction":
+        return Measure.LOSS
+    return Measure.SIZE if "size" in name else Measure.OTHER
