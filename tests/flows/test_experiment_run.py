@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import ulid
 
 from flows.experiment import (
     DeliverableState,
@@ -355,6 +358,22 @@ async def test_what_a_secret_variable_holds_is_written_nowhere(
 def test_ids_never_collide(home: Path):
     ids = {RunFolder.create().id for _ in range(200)}
     assert len(ids) == 200
+
+
+def test_processes_that_draw_the_same_ids_never_share_a_run_or_a_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Every id is drawn from so few that the processes meet at most of them."""
+    drawn = [str(ulid.ULID()) for _ in range(100)]
+    monkeypatch.setattr(ulid, "ULID", lambda: random.choice(drawn))
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        bundles = pool.map(bundle_of_a_new_run, range(90), chunksize=1)
+    assert len(set(bundles)) == 90
+
+
+def bundle_of_a_new_run(seed: int) -> str:
+    random.seed(seed % 3)
+    return str(RunFolder.create().bundle)
 
 
 async def test_a_run_is_found_by_a_unique_beginning_of_its_id(project: Path):
