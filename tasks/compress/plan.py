@@ -23,6 +23,7 @@ from tasks.compress.recipe import Modifier, Recipe
 
 PACKED_BITS = 32  # packed formats store values in int32
 WEIGHT_SHAPE_BYTES = 16  # two int64 beside each packed weight
+GLOBAL_SCALE_BYTES = 4  # one float32 above the scales of a layer's groups, where there is one
 LAYERS_NAMED = 3  # in an error; the rest is counted
 
 
@@ -82,6 +83,9 @@ def expected_size_bytes(recipe: Recipe, layout: ModelLayout, format_name: str) -
         if not is_stored_once_with_embedding:
             size -= linear.num_weights * linear.element_bytes
         size += _stored_bytes(linear, weights, group.format or format_name)
+        for arguments in (weights, group.input_activations):
+            if arguments is not None and arguments.strategy is Strategy.TENSOR_GROUP:
+                size += GLOBAL_SCALE_BYTES
     return size
 
 

@@ -68,6 +68,8 @@ def compress(
         ("fp8_dynamic", "float-quantized", 14),
         ("awq_w4a16", "pack-quantized", 14),
         ("sparse_2of4", "dense", 0),
+        ("nvfp4", "nvfp4-pack-quantized", 14),
+        ("mxfp4", "mxfp4-pack-quantized", 14),
     ],
 )
 def test_standard_recipe_gives_a_model_of_the_predicted_size(

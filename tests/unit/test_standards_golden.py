@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks import standards
 from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.compress.quantization import scheme
+from tasks.compress.recipe import Recipe
+from tasks.compress.recipe_source import parse_recipe
 from tasks.evaluate.group_spec import Average, Group, GroupTask, leaves
 from tasks.evaluate.spec import EvaluateSpec
 from tasks.standards import StandardKind
@@ -147,6 +151,19 @@ def test_one_liners_name_one_task_without_examples(name: str, expected: tuple[st
     assert found.tasks == (task,)
     assert (task, leaf.metric) == expected
     assert leaf.num_fewshot == 0
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp4"])
+def test_four_bit_floats_are_compressed_tensors_schemes_and_say_what_serves_them(name: str) -> None:
+    recipe = Recipe.model_validate(parse_recipe(name, Path.cwd()))
+    (modifier,) = recipe.modifiers
+    expected = scheme(name, ["Linear"]).model_dump(mode="json", exclude_none=True)
+    for arguments in ("weights", "input_activations"):
+        del expected[arguments]["zp_dtype"]  # symmetric: there are no zero points
+    found = modifier.groups["group_0"].model_dump(mode="json", exclude_none=True)
+    assert found == expected
+    assert modifier.ignore == ("lm_head",)
+    assert "needs a GPU" in standards.load(StandardKind.COMPRESSION, name).description
 
 
 def test_no_evaluation_standard_is_without_golden_numbers() -> None:
