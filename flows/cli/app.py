@@ -108,6 +108,29 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    run: Run = "latest",
+    step: Annotated[
+        str | None, typer.Option("--step", help="Only this step, and what it needs.")
+    ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also with inputs that are not as they were.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the store of what comes out.")] = False,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="Share by which timings may differ.")
+    ] = 0.25,
+    json: Json = False,
+) -> None:
+    """Run it again in an empty store; exits with 0 if every number comes out as it did, else 1."""
+    from flows.cli.reproduce import reproduce as reproduce_one
+    from flows.reproduce import ReproductionOptions
+
+    options = ReproductionOptions(step, anyway, keep, tolerance)
+    raise typer.Exit(reproduce_one(run, options, as_json=json))
+
+
+@app.command()
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The <id>_artifacts.zip of a run.")],
     to: Annotated[Path, typer.Option("--to", help="New folder.")],

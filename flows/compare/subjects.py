@@ -83,7 +83,7 @@ class Pair:
     @property
     def is_one_result(self) -> bool:
         """Whether both runs got the answer of one and the same computation."""
-        return self.baseline.record.identity == self.other.record.identity
+        return self.baseline.record == self.other.record
 
 
 def find_runs(names: Sequence[str]) -> list[RunFolder]:

@@ -1,0 +1,227 @@
+"""The run again: its file as it was kept, an empty store, and every result held against the record.
+
+    found = await reproduce_run(find_run("latest"), ReproductionOptions(only="train"))
+
+Steps without a result in the run are left out. Ctrl-C ends every body, leaves no store behind and
+keeps no verdict (`Cancelled`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from flows.compare.subjects import MeasuredStep, Pair, measured_step, read_items
+from flows.compare.surroundings import differences
+from flows.experiment import (
+    Experiment,
+    RunFolder,
+    RunReport,
+    RunStatus,
+    Watcher,
+    call_directly,
+    run_experiment,
+)
+from flows.experiment.finish import experiment_of
+from flows.reproduce.home import empty_home
+from flows.reproduce.inputs import changes_since
+from flows.reproduce.judge import TIMING_TOLERANCE, differing, judged
+from flows.reproduce.record import (
+    ArtifactCheck,
+    Expectation,
+    Reproduction,
+    StepReproduction,
+    Verdict,
+    keep,
+)
+from tasks.analyze.rows import Samples
+from tasks.artifacts import ArtifactRef
+from tasks.errors import LabwrightError, Problem, SpecError, StoreError, nearest
+from tasks.evaluate.spec import EvaluateResult
+from tasks.registry import step_of
+from tasks.store import Store, open_store
+
+
+class Cancelled(LabwrightError):
+    """Somebody stopped a reproduction; nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class ReproductionOptions:
+    """What to do again, and how strictly."""
+
+    only: str | None = None
+    """A step: it and what it needs; None is every step."""
+    anyway: bool = False
+    """Whether to run with inputs that are no longer as they were."""
+    keep_store: bool = False
+    tolerance: float = TIMING_TOLERANCE
+    """Share by which timings may differ."""
+
+
+async def reproduce_run(
+    run: RunFolder,
+    options: ReproductionOptions = ReproductionOptions(),
+    watchers: Iterable[Watcher] = (),
+) -> Reproduction:
+    """Do it again and keep the verdict beside the run.
+
+    Raises `SpecError` for a step that there is not, a run without results, and inputs that changed.
+    """
+    from ulid import ULID
+
+    report = run.read()
+    if report is None:
+        raise StoreError(f"{run.path} holds no run.json")
+    started, name, store = datetime.now(UTC), str(ULID()), open_store()
+    experiment = _again(_as_kept(run, report), report, options.only)
+    originals, lost = _originals(experiment, report, store)
+    changes = await asyncio.to_thread(changes_since, experiment, originals, store)
+    if changes and not options.anyway:
+        problems = [Problem(change, f"run {run.id}") for change in changes]
+        raise SpecError([*problems, Problem("give --anyway to run it with what there is now")])
+    with empty_home(name, keep=options.keep_store) as home:
+        again = await run_experiment(experiment, watchers, call_directly)
+        if again.status is RunStatus.CANCELLED:
+            raise Cancelled("the reproduction was stopped; nothing of it is kept")
+        judge = _Judge(experiment, originals, lost, (store, open_store()), again, options)
+        steps = await asyncio.to_thread(judge.steps)
+        found = Reproduction(
+            id=name,
+            run=run.id,
+            started=started,
+            seconds=round((datetime.now(UTC) - started).total_seconds(), 3),
+            only=options.only,
+            changes=changes,
+            surroundings=differences(judge.pairs.values()),
+            steps=steps,
+            store=str(home) if options.keep_store else None,
+        )
+    keep(run, found)
+    return found
+
+
+def _as_kept(run: RunFolder, report: RunReport) -> Experiment:
+    try:
+        return experiment_of(run, report)
+    except OSError as error:
+        raise StoreError(f"the file of run {run.id} cannot be read: {error.strerror}") from error
+
+
+def _again(experiment: Experiment, report: RunReport, only: str | None) -> Experiment:
+    """The steps that had a result, or one of them with what it needs; without deliverables."""
+    done = [name for name in experiment.steps if report.steps[name].state.has_result]
+    if only is not None and only not in experiment.steps:
+        choices = nearest(only, done) or f"; there are {', '.join(done)}"
+        raise SpecError([Problem(f"run {report.id} has no step '{only}'{choices}", "--step")])
+    wanted = set(done) if only is None else _needed(experiment, only) & set(done)
+    if not wanted or (only is not None and only not in wanted):
+        what = f"step '{only}'" if only else f"run {report.id}"
+        raise SpecError(f"{what} has no result that could be reproduced")
+    return replace(
+        experiment,
+        header=experiment.header.model_copy(update={"parent": None}),
+        steps={name: step for name, step in experiment.steps.items() if name in wanted},
+        deliverables=(),
+    )
+
+
+def _needed(experiment: Experiment, name: str) -> set[str]:
+    needed, pending = set(), [name]
+    while pending:
+        step = pending.pop()
+        needed.add(step)
+        pending += [up for up in experiment.steps[step].upstream if up not in needed]
+    return needed
+
+
+def _originals(
+    experiment: Experiment, report: RunReport, store: Store
+) -> tuple[dict[str, MeasuredStep], dict[str, str]]:
+    """What the steps found then, and why that is not known of some."""
+    found: dict[str, MeasuredStep] = {}
+    lost: dict[str, str] = {}
+    for name, step in experiment.steps.items():
+        identity = report.steps[name].identity
+        try:
+            found[name] = measured_step(store, name, step.kind, identity or "")
+        except (LabwrightError, ValueError) as error:
+            lost[name] = str(error)
+    return found, lost
+
+
+class _Judge:
+    """Holds every step against its record, in order, as later ones are given earlier results."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        originals: Mapping[str, MeasuredStep],
+        lost: Mapping[str, str],
+        stores: tuple[Store, Store],
+        again: RunReport,
+        options: ReproductionOptions,
+    ):
+        self.pairs: dict[str, Pair] = {}
+        self._experiment = experiment
+        self._originals = originals
+        self._lost = lost
+        self._stores = stores
+        self._again = again
+        self._options = options
+
+    def steps(self) -> dict[str, StepReproduction]:
+        found: dict[str, StepReproduction] = {}
+        for name, step in self._experiment.steps.items():
+            found[name] = self._step(name, step.kind, differing(found, step.upstream))
+        return found
+
+    def _step(self, name: str, kind: str, given: list[str]) -> StepReproduction:
+        then, now = self._originals.get(name), self._again.steps[name]
+        if then is None:
+            return _without(kind, Verdict.UNKNOWN, self._lost[name])
+        if not now.state.has_result or now.identity is None:
+            return _without(kind, Verdict.FAILED, now.error or now.state.value)
+        try:
+            pair = Pair(then, measured_step(self._stores[1], name, kind, now.identity))
+            samples = (_items(self._stores[0], pair.baseline), _items(self._stores[1], pair.other))
+        except (LabwrightError, ValueError) as error:
+            return _without(kind, Verdict.UNKNOWN, str(error))
+        self.pairs[name] = pair
+        found = judged(pair, samples, inputs_that_differ=given, tolerance=self._options.tolerance)
+        artifacts = tuple(self._with_files(check, pair) for check in found.artifacts)
+        return found.model_copy(update={"artifacts": artifacts})
+
+    def _with_files(self, check: ArtifactCheck, pair: Pair) -> ArtifactCheck:
+        """Which files of a folder differ, where both can be read."""
+        if check.is_identical:
+            return check
+        folders = [
+            next((ref for ref in side.record.artifacts if ref.digest == digest), None)
+            for side, digest in ((pair.baseline, check.before), (pair.other, check.now))
+        ]
+        try:
+            before, now = (
+                _files(store, ref) for store, ref in zip(self._stores, folders, strict=True)
+            )
+        except LabwrightError:
+            return check  # damaged: its digest is all that is known of it
+        files = sorted(name for name in before | now if before.get(name) != now.get(name))
+        return check.model_copy(update={"files": tuple(files)})
+
+
+def _files(store: Store, ref: ArtifactRef | None) -> dict[str, str]:
+    if ref is None or not ref.is_folder:
+        return {}
+    return {entry.path: entry.sha256 for entry in store.manifest(ref).files}
+
+
+def _items(store: Store, step: MeasuredStep) -> Samples:
+    return read_items(store, step.result) if isinstance(step.result, EvaluateResult) else {}
+
+
+def _without(kind: str, verdict: Verdict, reason: str) -> StepReproduction:
+    expectation = Expectation.MEASURED if step_of(kind).measures else Expectation.BITS
+    return StepReproduction(kind=kind, expectation=expectation, verdict=verdict, reasons=(reason,))
