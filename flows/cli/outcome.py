@@ -14,9 +14,9 @@ from rich.text import Text
 from flows.cli.terminal import STYLES, duration_words, stdout_console
 from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
-from tasks.gate import GateResult, Verdict
 from tasks.registry import step_of
 from tasks.store import open_store
+from tasks.verdict import GateResult, Verdict
 
 STATUS_STYLES = {RunStatus.DONE: "bold green", RunStatus.RUNNING: "bold cyan"}
 VERDICT_STYLES = {

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tasks.gate import GateResult
 from tasks.registry import step_of
 from tasks.spec import Result
 from tasks.store import Record
+from tasks.verdict import GateResult
 
 KIND = "gate"
 

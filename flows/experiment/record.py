@@ -11,8 +11,13 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
-from tasks.gate import GateResult
 from tasks.spec import Frozen
+from tasks.verdict import GateResult
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`"""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class RunStatus(StrEnum):

@@ -10,13 +10,14 @@
           variant: {scores: "${steps.after.scores}", samples: "${steps.after.samples}"}
     benchmark: {kind: benchmark, after: [gate], ...}    # not begun unless the gate was passed
 
-`spec.py` says what is asked and answered, `measures.py` makes numbers with intervals out of what
+`spec.py` says what is asked, `measures.py` makes numbers with intervals out of what
 other steps measured, `judge.py` turns them into verdicts.
 """
 
 from tasks.gate.check import check
-from tasks.gate.spec import CriterionVerdict, GateResult, GateSpec, Verdict
+from tasks.gate.spec import GateSpec
 from tasks.step import research_step
+from tasks.verdict import CriterionVerdict, GateResult, Verdict
 
 gate = research_step(
     name="gate",

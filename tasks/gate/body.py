@@ -19,17 +19,15 @@ from tasks.gate.judge import Measured, gate_result, judged
 from tasks.gate.spec import (
     AnalyzedRecoveryCriterion,
     Criterion,
-    CriterionVerdict,
-    GateResult,
     GateSpec,
     LatencyCriterion,
-    Limit,
     PerplexityCriterion,
     RecoveryCriterion,
     ScoreCriterion,
     SizeCriterion,
     ThroughputCriterion,
 )
+from tasks.verdict import CriterionVerdict, GateResult, Limit
 
 Read = Callable[[Evaluation], Samples]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.gate.judge import Measured, gate_result, judge
-from tasks.gate.spec import GateResult, GateSpec
+from tasks.gate.spec import GateSpec
+from tasks.verdict import GateResult
 
 
 def check(spec: GateSpec, result: GateResult, _open_artifact: Callable[[Any], Path]) -> None:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from tasks.gate.spec import CriterionVerdict, GateResult, Inconclusive, Limit, Verdict
+from tasks.gate.spec import Inconclusive
+from tasks.verdict import CriterionVerdict, GateResult, Limit, Verdict
 
+MOST = 100_000_000  # units; a difference that needs more cannot be measured
 POWER = 0.8  # chance that so many more units settle it, if the number holds
 PERCENT_KINDS = ("recovery", "analyzed_recovery", "size_ratio")
 
@@ -91,7 +93,7 @@ def num_more_needed(found: Measured, threshold: float, confidence: float) -> int
     normal = NormalDist()
     quantiles = normal.inv_cdf((1 + confidence) / 2), normal.inv_cdf(POWER)
     needed = found.num_units * (reach / gap * sum(quantiles) / quantiles[0]) ** 2
-    return max(1, math.ceil(needed - found.num_units)) if math.isfinite(needed) else None
+    return max(1, math.ceil(needed - found.num_units)) if needed <= MOST else None
 
 
 def judged(

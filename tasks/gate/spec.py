@@ -1,4 +1,4 @@
-"""What a gate is asked and what it answers: criteria over what other steps measured.
+"""What a gate is asked: criteria over what other steps measured.
 
     GateSpec(criteria={
         "quality": {"kind": "recovery", "metric": "text/acc", "baseline": …, "variant": …},
@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from tasks.analyze.spec import Evaluation, VariantRow
 from tasks.benchmark.spec import LoadPoint
-from tasks.spec import Frozen, Result, Spec
+from tasks.spec import Frozen, Spec
 
 BITS_PER_BYTE = "bits_per_byte"
 
@@ -44,23 +44,6 @@ Metric = Annotated[MetricName, Field(description="`task/metric`, as tables name 
 Points = Annotated[
     tuple[LoadPoint, ...], Field(description="`points` of a benchmark; repeats are the unit.")
 ]
-
-
-class Verdict(StrEnum):
-    """What a gate says of a criterion, the worst first."""
-
-    FAILED = "failed"  # the whole interval lies on the wrong side of the threshold
-    MISSING = "missing"  # there is no number
-    INCONCLUSIVE = "inconclusive"  # the threshold lies within the interval, or there is none
-    PASSED = "passed"  # the whole interval lies on the right side of the threshold
-
-
-class Limit(StrEnum):
-    """On which side of its threshold a number has to be."""
-
-    ABOVE = "above"
-    AT_LEAST = "at least"
-    AT_MOST = "at most"
 
 
 class Inconclusive(StrEnum):
@@ -190,30 +173,3 @@ class GateSpec(Spec):
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="Nominal coverage of the intervals."
     )
-
-
-class CriterionVerdict(Frozen):
-    """One criterion, judged. Absent is what could not be measured."""
-
-    kind: str = Field(description="Kind of the criterion.")
-    verdict: Verdict = Field(description="Whether it was passed.")
-    number: float | None = Field(description="What was measured.")
-    low: float | None = Field(description="Lower end of its interval; the number if exact.")
-    high: float | None = Field(description="Upper end of its interval; the number if exact.")
-    limit: Limit = Field(description="On which side of the threshold it has to be.")
-    threshold: float = Field(description="What it was held against.")
-    num_units: int = Field(ge=0, description="Items, sources of items or repeats behind it.")
-    num_more_needed: int | None = Field(
-        default=None, ge=1, description="About as many more would settle it."
-    )
-    words: str = Field(description="All of this in a sentence.")
-
-
-class GateResult(Result):
-    """Whether the work may go on, and why."""
-
-    passed: bool = Field(description="Whether every criterion was, or was let pass.")
-    verdict: Verdict = Field(description="The worst of its criteria's.")
-    stops: bool = Field(description="Whether the steps after it are skipped.")
-    summary: str = Field(description="The verdict, with the words of what was not passed.")
-    criteria: dict[str, CriterionVerdict] = Field(min_length=1, description="By name.")
