@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows.experiment.deliverables import Deliverable, Deliverables
 from flows.experiment.overrides import apply_overrides
+from flows.experiment.pipelines import expand_pipeline
 from flows.experiment.placeholders import (
     annotation_at,
     known_problems,
@@ -108,7 +109,7 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 def compile_experiment(document: Document, overrides: tuple[str, ...] = ()) -> Experiment:
     """The same for a document that was read already."""
     refuse_other_files(document)
-    document = expand(apply_overrides(document, overrides))
+    document = expand(expand_pipeline(apply_overrides(document, overrides)))
     return _Compiler(document, overrides).experiment()
 
 

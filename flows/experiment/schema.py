@@ -7,7 +7,8 @@
       - {type: model, artifact: "${steps.train.model}", validation: exists_and_loadable}
     analysis: {baseline: base}                # short for a step `analysis` of kind analyze
 
-Also accepted: `training: {script, config}`, short for a step `training` of kind command.
+Also accepted: `training: {script, config}`, short for a step `training` of kind command, and
+`pipeline: {standard: pipeline_w4a16, …}`, which pipelines.py writes out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tasks.spec import Frozen, Placement
 
 STEP_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 MAX_NAME_CHARACTERS = 100
-TOP_LEVEL = ("experiment", "steps", "training", "deliverables", "analysis", "metadata")
+TOP_LEVEL = ("experiment", "steps", "pipeline", "training", "deliverables", "analysis", "metadata")
 OTHER_KINDS = {"campaign": "a campaign", "plan": "a plan"}
 RESERVED = ("kind", "placement", "after")
 
@@ -74,7 +75,7 @@ def refuse_other_files(document: Document) -> None:
         for key in value
         if key not in TOP_LEVEL
     ]
-    if "steps" not in value and "training" not in value:
+    if not {"steps", "pipeline", "training"} & set(value):
         problems.append(document.problem((), "not an experiment file: it has no 'steps'"))
     if problems:
         raise SpecError(problems)

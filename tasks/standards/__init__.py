@@ -35,7 +35,7 @@ class StandardKind(StrEnum):
     BENCHMARKING = "benchmarking"
     COMPRESSION = "compression"
     EVALUATION = "evaluation"
-    PIPELINE = "pipelines"
+    PIPELINE = "pipeline"
 
 
 class Standard(Frozen):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.canonical import canonical_json
-from tasks.documents import load_yaml
+from tasks.documents import Mark, dotted, load_yaml
 from tasks.errors import SpecError, nearest
 from tasks.standards import STANDARD_NAME, Standard, StandardKind, load, load_file
 
@@ -31,11 +31,11 @@ class Content(NamedTuple):
 
     title: str  # in messages
     values: dict[str, Any]
-    places: Mapping[str, str]  # key -> file:line:column; empty for one that is written inline
+    marks: Mapping[str, Mark]  # of each dotted key in its file; empty for one written inline
 
     def where(self, key: str) -> str:
-        place = self.places.get(key)
-        return f"{self.title} ({place})" if place else self.title
+        mark = self.marks.get(key)
+        return f"{self.title} ({mark.source}:{mark.line}:{mark.column})" if mark else self.title
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,14 @@ def resolve(kind: StandardKind, given: Any, base_dir: Path) -> Content:
         standard = load(kind, given)
     else:
         standard = load_file(kind, base_dir / Path(given).expanduser())
-    return Content(f"standard '{standard.name}'", dict(standard.content), places_in(standard))
+    return Content(f"standard '{standard.name}'", dict(standard.content), marks_in(standard))
 
 
-def places_in(standard: Standard) -> dict[str, str]:
+def marks_in(standard: Standard) -> dict[str, Mark]:
     """Where each part of a standard's content is written, by dotted key: `groups.openllm.gsm8k`."""
-    marks = load_yaml(standard.path).marks
     return {
-        ".".join(str(part) for part in location[1:]): f"{mark.source}:{mark.line}:{mark.column}"
-        for location, mark in marks.items()
+        dotted(location[1:]): mark
+        for location, mark in load_yaml(standard.path).marks.items()
         if location[:1] == ("content",) and len(location) > 1
     }
 
