@@ -58,8 +58,10 @@ def _print(console: Console, found: Reproduction) -> None:
     console.print(_steps(found))
     for name, step in found.steps.items():
         _print_step(console, name, step)
-    if found.surroundings:
+    if found.surroundings or found.code_changed:
         console.print(Text("\nwhat else is not as it was", style="bold"))
+        if found.code_changed:
+            console.print(f"  the code of {', '.join(found.code_changed)}", soft_wrap=True)
         for item in found.surroundings:
             console.print(Text(f"  {_words(item)}"), soft_wrap=True)
     if found.store:

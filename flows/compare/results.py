@@ -32,6 +32,7 @@ QUANTITIES = {
 LOWER_IS_BETTER = ("size_bytes", "loss")
 DERIVED = ("analyze", "gate")  # what they say is computed from the other steps' numbers
 NO_SAMPLES = "a score without items: no interval"
+DAMAGED = "its items cannot be read"  # what is wrong with them, the run's problems say
 
 
 def rows_of(pair: Pair, baseline: Mapping[str, Samples], other: Mapping[str, Samples]) -> list[Row]:
@@ -42,7 +43,7 @@ def rows_of(pair: Pair, baseline: Mapping[str, Samples], other: Mapping[str, Sam
         rows = _scores(
             pair,
             (before, after),
-            (baseline.get(pair.baseline.name, {}), other.get(pair.other.name, {})),
+            (baseline.get(pair.baseline.name), other.get(pair.other.name)),
         )
     elif isinstance(before, BenchmarkResult) and isinstance(after, BenchmarkResult):
         rows = _speeds(pair, before, after)
@@ -70,7 +71,9 @@ def _in_its_place(row: Row, pair: Pair, found: Sequence[Difference]) -> Row:
 
 
 def _scores(
-    step: Pair, results: tuple[EvaluateResult, EvaluateResult], samples: tuple[Samples, Samples]
+    step: Pair,
+    results: tuple[EvaluateResult, EvaluateResult],
+    samples: tuple[Samples | None, Samples | None],
 ) -> Iterator[Row]:
     before, after = ({(s.task, s.label): s for s in result.scores} for result in results)
     for key in dict.fromkeys((*before, *after)):
@@ -78,7 +81,10 @@ def _scores(
 
 
 def _score(
-    step: str, before: Score | None, after: Score | None, samples: tuple[Samples, Samples]
+    step: str,
+    before: Score | None,
+    after: Score | None,
+    samples: tuple[Samples | None, Samples | None],
 ) -> Row:
     score = before or after
     assert score is not None
@@ -93,6 +99,8 @@ def _score(
     )
     if before is None or after is None:
         return plain(row)
+    if samples[0] is None or samples[1] is None:
+        return not_comparable(row, DAMAGED)
     if key not in samples[0] or key not in samples[1]:
         if before.num_items != after.num_items:
             return not_comparable(row, f"{before.num_items} items against {after.num_items}")

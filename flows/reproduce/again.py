@@ -27,7 +27,7 @@ from flows.experiment import (
 from flows.experiment.finish import experiment_of
 from flows.reproduce.home import empty_home
 from flows.reproduce.inputs import changes_since
-from flows.reproduce.judge import TIMING_TOLERANCE, differing, judged
+from flows.reproduce.judge import TIMING_TOLERANCE, code_differs, differing, judged
 from flows.reproduce.record import (
     ArtifactCheck,
     Expectation,
@@ -96,6 +96,7 @@ async def reproduce_run(
             only=options.only,
             changes=changes,
             surroundings=differences(judge.pairs.values()),
+            code_changed=tuple(n for n, pair in judge.pairs.items() if code_differs(pair)),
             steps=steps,
             store=str(home) if options.keep_store else None,
         )

@@ -52,12 +52,13 @@ def judged(
     artifacts = tuple(_artifacts(pair))
     allowed = {Expectation.BITS: 0.0, Expectation.NUMBERS: NUMBER_TOLERANCE}
     numbers = tuple(_numbers(pair, samples, expectation, allowed.get(expectation, tolerance)))
+    is_measured = expectation is Expectation.MEASURED
     is_identical = all(check.is_identical for check in artifacts) and all(
         check.before == check.now for check in numbers
     )
-    if is_identical:
+    if is_identical and not is_measured:
         verdict = Verdict.IDENTICAL
-    elif given and pair.baseline.kind not in COMPUTING and expectation is not Expectation.MEASURED:
+    elif given and pair.baseline.kind not in COMPUTING and not is_measured:
         verdict = Verdict.FOLLOWS
     elif expectation is Expectation.BITS:
         verdict = Verdict.OUTSIDE
@@ -108,9 +109,9 @@ def code_differs(pair: Pair) -> bool:
 
 
 def _versions_differ(pair: Pair) -> bool:
-    declared = step_of(pair.baseline.kind).versions()
-    then = pair.baseline.record.provenance.get("versions", {})
-    return any(then.get(package) != version for package, version in declared.items())
+    then, now = (s.record.provenance.get("versions", {}) for s in (pair.baseline, pair.other))
+    packages = {*then, *now} - {"labwright"}
+    return any(then.get(package) != now.get(package) for package in packages)
 
 
 # -- artifacts and numbers -------------------------------------------------------------

@@ -97,6 +97,9 @@ class Reproduction(Frozen):
     only: str | None = Field(description="The step that was asked for; null is all.")
     changes: tuple[str, ...] = Field(description="Inputs that differ, and were let pass.")
     surroundings: tuple[Difference, ...] = Field(description="Circumstances that differ.")
+    code_changed: tuple[str, ...] = Field(
+        default=(), description="Steps whose code has another fingerprint since."
+    )
     steps: dict[str, StepReproduction] = Field(description="In the order of the run.")
     store: str | None = Field(default=None, description="Where its store was kept.")
 
