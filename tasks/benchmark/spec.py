@@ -23,8 +23,9 @@ from tasks.artifacts import ArtifactRef, Input
 from tasks.benchmark.hardware import THIS_MACHINE, HardwareClass
 from tasks.errors import SpecError
 from tasks.serving.options import ServerOptions
-from tasks.spec import Frozen, Result, Spec
+from tasks.spec import Frozen, Result
 from tasks.standards import StandardKind, load
+from tasks.standards.use import StandardSpec
 
 
 class TokenCount(Frozen):
@@ -68,7 +69,7 @@ def _standard_workload(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return load(StandardKind.BENCHMARKING, value).content
+        return load(StandardKind.BENCHMARKING, value).content["workload"]
     except SpecError as error:
         raise ValueError(str(error)) from error
 
@@ -169,12 +170,14 @@ class ServiceLevel(Frozen):
         return self
 
 
-class BenchmarkSpec(Spec):
+class BenchmarkSpec(StandardSpec):
     """Everything that may change how fast a served model answers."""
+
+    standard_kind = StandardKind.BENCHMARKING
 
     model: Input = Field(description="Model folder in Hugging Face layout, with a chat template.")
     workload: Annotated[Workload, BeforeValidator(_standard_workload)] = Field(
-        description="Tokens of a request, or the name of a benchmarking standard such as `chat`."
+        description="Tokens of a request, or the name of a standard of which only these are taken."
     )
     profiles: tuple[Profile, ...] = Field(
         default=(Synchronous(), Concurrent(streams=4), Throughput()),

@@ -20,11 +20,10 @@ F1, …) are scores only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from tasks.artifacts import ArtifactRef, Input, LocalPath
 from tasks.evaluate.group_spec import Group, NodeName, shot_conflicts
@@ -32,25 +31,19 @@ from tasks.evaluate.groups import GroupScore
 from tasks.evaluate.options import Backend, Dtype, Generation, Seeds
 from tasks.evaluate.task_folder import problems_of
 from tasks.serving.options import ServerDtype, ServerOptions
-from tasks.spec import DeviceKind, Frozen, Result, Spec, local_device_kind
+from tasks.spec import DeviceKind, Frozen, Result, local_device_kind
 from tasks.standards import StandardKind
-from tasks.standards.use import KEYS, check_refused, with_standard
+from tasks.standards.use import StandardSpec
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
 
 
-class EvaluateSpec(Spec):
+class EvaluateSpec(StandardSpec):
     """Everything that may change the scores of a model."""
 
+    standard_kind = StandardKind.EVALUATION
+
     model: Input = Field(description="Model folder in Hugging Face layout.")
-    standard: str | dict[str, Any] | None = Field(
-        default=None,
-        description="Evaluation standard that sets the fields below: a name (see `labwright "
-        "standards list`), a path, or the fields themselves.",
-    )
-    overrides: dict[str, Any] | None = Field(
-        default=None, description="Fields of the standard, with other values than it has."
-    )
     tasks: tuple[TaskName, ...] = Field(
         default=(),
         min_length=1,
@@ -134,20 +127,6 @@ class EvaluateSpec(Spec):
     device_kind: DeviceKind = Field(
         default_factory=local_device_kind, description="Kind of device that computes."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _use_standard(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        base_dir = Path((info.context or {}).get("base_dir", Path.cwd()))
-        valid = [name for name in cls.model_fields if name not in ("model", *KEYS)]
-        return with_standard(StandardKind.EVALUATION, value, base_dir, valid)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_not_refused(cls, value: Any) -> Any:
-        return check_refused(value)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

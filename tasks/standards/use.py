@@ -16,11 +16,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tasks.canonical import canonical_json
 from tasks.documents import Mark, dotted, load_yaml
 from tasks.errors import SpecError, nearest
+from tasks.spec import Spec
 from tasks.standards import STANDARD_NAME, Standard, StandardKind, load, load_file
 
 KEYS = ("standard", "overrides")
@@ -38,6 +41,37 @@ class Content(NamedTuple):
         return f"{self.title} ({mark.source}:{mark.line}:{mark.column})" if mark else self.title
 
 
+class StandardSpec(Spec):
+    """A spec that a standard may fill in; the standard is gone once it has."""
+
+    standard_kind: ClassVar[StandardKind]
+
+    standard: str | dict[str, Any] | None = Field(
+        default=None,
+        description="Standard that sets fields below: a name (see `labwright standards list`), a "
+        "path, or the fields themselves.",
+    )
+    overrides: dict[str, Any] | None = Field(
+        default=None, description="Fields of the standard, with other values than it has."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_standard(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        base_dir = Path((info.context or {}).get("base_dir", Path.cwd()))
+        valid = [name for name in cls.model_fields if name not in ("model", *KEYS)]
+        return with_standard(cls.standard_kind, value, base_dir, valid)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_refused(cls, value: Any) -> Any:
+        if isinstance(value, Refused):
+            raise ValueError(value.message)
+        return value
+
+
 @dataclass(frozen=True)
 class Refused:
     """Stands where a value was given that cannot be, so that its error is told at its place."""
@@ -47,13 +81,6 @@ class Refused:
 
     def __str__(self) -> str:
         return str(self.given)
-
-
-def check_refused(value: Any) -> Any:
-    """For a validator of every field: ValueError where `with_standard` left a refusal."""
-    if isinstance(value, Refused):
-        raise ValueError(value.message)
-    return value
 
 
 def with_standard(

@@ -457,6 +457,33 @@ def test_standard_has_the_references_numbers(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("form", ["", "_varied"])
+@pytest.mark.parametrize("name", REFERENCE_WORKLOADS)
+def test_standard_as_a_whole_sweeps_over_loads_with_the_references_timeout(
+    name: str, form: str
+) -> None:
+    found = BenchmarkSpec(
+        model=REF, standard=f"{name}{form}", num_requests=8, hardware="cpu-test-4"
+    )
+    assert [profile.kind for profile in found.profiles] == ["sweep"]
+    assert found.request_timeout_s == 21600
+    assert found.workload == make_spec(workload=f"{name}{form}").workload
+
+
+def test_a_benchmark_may_override_its_standard_and_not_contradict_it() -> None:
+    single = {"profiles": [{"kind": "synchronous"}]}
+    fields: dict[str, Any] = {
+        "model": REF,
+        "standard": "chat",
+        "num_requests": 8,
+        "hardware": "cpu-test-4",
+    }
+    found = BenchmarkSpec(**fields, overrides=single)
+    assert [profile.kind for profile in found.profiles] == ["synchronous"]
+    with pytest.raises(ValidationError, match=r"in standard 'chat' \(/.*chat.yaml:11:3\)"):
+        BenchmarkSpec(**fields, **single)
+
+
 def test_guidellms_own_scenarios_are_standards() -> None:
     chat, rag = (make_spec(workload=f"guidellm_{name}").workload for name in ("chat", "rag"))
     assert chat.prompt_tokens.model_dump() == {"mean": 512, "stdev": 128, "min": 1, "max": 1024}
