@@ -101,6 +101,20 @@ def show_lineage(name: str, as_json: bool) -> None:
             console.print(Text(f"  {change.parameter}: {before} -> {after}"), soft_wrap=True)
         if report.parent and not report.modifications:
             console.print("  nothing changed")
+        for line in _reproductions(report.id):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _reproductions(run: str) -> list[str]:
+    """When a run was done again, and how that came out."""
+    from flows.reproduce import reproductions_of
+
+    return [
+        f"reproduced {again.started.astimezone():%Y-%m-%d %H:%M}: "
+        + ("all as it was" if again.is_reproduced else "not all as it was")
+        + (f" (step {again.only})" if again.only else "")
+        for again in reproductions_of(find_run(run))
+    ]
 
 
 def _find(name: str) -> tuple[RunFolder, RunReport]:

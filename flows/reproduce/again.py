@@ -9,11 +9,13 @@ keeps no verdict (`Cancelled`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from flows.compare.subjects import MeasuredStep, Pair, measured_step, read_items
+from flows.compare.subjects import MeasuredStep, measured_step
 from flows.compare.surroundings import differences
 from flows.experiment import (
     Experiment,
@@ -27,20 +29,10 @@ from flows.experiment import (
 from flows.experiment.finish import experiment_of
 from flows.reproduce.home import empty_home
 from flows.reproduce.inputs import changes_since
-from flows.reproduce.judge import TIMING_TOLERANCE, code_differs, differing, judged
-from flows.reproduce.record import (
-    ArtifactCheck,
-    Expectation,
-    Reproduction,
-    StepReproduction,
-    Verdict,
-    keep,
-)
-from tasks.analyze.rows import Samples
-from tasks.artifacts import ArtifactRef
+from flows.reproduce.judge import TIMING_TOLERANCE, code_differs
+from flows.reproduce.record import Reproduction, StepReproduction, Verdict, keep, logs_of
+from flows.reproduce.verdicts import Judge
 from tasks.errors import LabwrightError, Problem, SpecError, StoreError, nearest
-from tasks.evaluate.spec import EvaluateResult
-from tasks.registry import step_of
 from tasks.store import Store, open_store
 
 
@@ -86,8 +78,10 @@ async def reproduce_run(
         again = await run_experiment(experiment, watchers, call_directly)
         if again.status is RunStatus.CANCELLED:
             raise Cancelled("the reproduction was stopped; nothing of it is kept")
-        judge = _Judge(experiment, originals, lost, (store, open_store()), again, options)
+        stores = (store, open_store())
+        judge = Judge(experiment, originals, lost, stores, again, options.tolerance)
         steps = await asyncio.to_thread(judge.steps)
+        _keep_logs(steps, RunFolder(home / "runs" / again.id), logs_of(run, name))
         found = Reproduction(
             id=name,
             run=run.id,
@@ -102,6 +96,16 @@ async def reproduce_run(
         )
     keep(run, found)
     return found
+
+
+def _keep_logs(steps: dict[str, StepReproduction], again: RunFolder, to: Path) -> None:
+    """What the bodies of failed steps printed; everything else of its home goes with it."""
+    for name, step in steps.items():
+        logs = again.logs / name
+        if step.verdict is Verdict.FAILED and logs.is_dir():
+            shutil.copytree(logs, to / name)
+            reasons = (*step.reasons, f"logs: {to / name}")
+            steps[name] = step.model_copy(update={"reasons": reasons})
 
 
 def _as_kept(run: RunFolder, report: RunReport) -> Experiment:
@@ -151,78 +155,3 @@ def _originals(
         except (LabwrightError, ValueError) as error:
             lost[name] = str(error)
     return found, lost
-
-
-class _Judge:
-    """Holds every step against its record, in order, as later ones are given earlier results."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        originals: Mapping[str, MeasuredStep],
-        lost: Mapping[str, str],
-        stores: tuple[Store, Store],
-        again: RunReport,
-        options: ReproductionOptions,
-    ):
-        self.pairs: dict[str, Pair] = {}
-        self._experiment = experiment
-        self._originals = originals
-        self._lost = lost
-        self._stores = stores
-        self._again = again
-        self._options = options
-
-    def steps(self) -> dict[str, StepReproduction]:
-        found: dict[str, StepReproduction] = {}
-        for name, step in self._experiment.steps.items():
-            found[name] = self._step(name, step.kind, differing(found, step.upstream))
-        return found
-
-    def _step(self, name: str, kind: str, given: list[str]) -> StepReproduction:
-        then, now = self._originals.get(name), self._again.steps[name]
-        if then is None:
-            return _without(kind, Verdict.UNKNOWN, self._lost[name])
-        if not now.state.has_result or now.identity is None:
-            return _without(kind, Verdict.FAILED, now.error or now.state.value)
-        try:
-            pair = Pair(then, measured_step(self._stores[1], name, kind, now.identity))
-            samples = (_items(self._stores[0], pair.baseline), _items(self._stores[1], pair.other))
-        except (LabwrightError, ValueError) as error:
-            return _without(kind, Verdict.UNKNOWN, str(error))
-        self.pairs[name] = pair
-        found = judged(pair, samples, inputs_that_differ=given, tolerance=self._options.tolerance)
-        artifacts = tuple(self._with_files(check, pair) for check in found.artifacts)
-        return found.model_copy(update={"artifacts": artifacts})
-
-    def _with_files(self, check: ArtifactCheck, pair: Pair) -> ArtifactCheck:
-        """Which files of a folder differ, where both can be read."""
-        if check.is_identical:
-            return check
-        folders = [
-            next((ref for ref in side.record.artifacts if ref.digest == digest), None)
-            for side, digest in ((pair.baseline, check.before), (pair.other, check.now))
-        ]
-        try:
-            before, now = (
-                _files(store, ref) for store, ref in zip(self._stores, folders, strict=True)
-            )
-        except LabwrightError:
-            return check  # damaged: its digest is all that is known of it
-        files = sorted(name for name in before | now if before.get(name) != now.get(name))
-        return check.model_copy(update={"files": tuple(files)})
-
-
-def _files(store: Store, ref: ArtifactRef | None) -> dict[str, str]:
-    if ref is None or not ref.is_folder:
-        return {}
-    return {entry.path: entry.sha256 for entry in store.manifest(ref).files}
-
-
-def _items(store: Store, step: MeasuredStep) -> Samples:
-    return read_items(store, step.result) if isinstance(step.result, EvaluateResult) else {}
-
-
-def _without(kind: str, verdict: Verdict, reason: str) -> StepReproduction:
-    expectation = Expectation.MEASURED if step_of(kind).measures else Expectation.BITS
-    return StepReproduction(kind=kind, expectation=expectation, verdict=verdict, reasons=(reason,))

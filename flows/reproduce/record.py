@@ -114,6 +114,11 @@ def folder_of(run: RunFolder) -> Path:
     return run.path / "reproductions"
 
 
+def logs_of(run: RunFolder, reproduction: str) -> Path:
+    """Where the logs of what failed in one of them are kept."""
+    return folder_of(run) / reproduction
+
+
 def keep(run: RunFolder, found: Reproduction) -> Path:
     """Write it down beside the run; returns the file."""
     path = folder_of(run) / f"{found.id}.json"

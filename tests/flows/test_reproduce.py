@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.cli.reproduce import reproduce
+from flows.cli.show import show_lineage
 from flows.compare.subjects import MeasuredStep, Pair
 from flows.experiment import (
     RunFolder,
@@ -171,7 +174,9 @@ async def test_a_step_that_fails_now_is_told_with_its_reason(project: Path):
     flag.unlink()
     found = await reproduce_run(run, ReproductionOptions(only="two"))
     assert [step.verdict for step in found.steps.values()] == [Verdict.FAILED, Verdict.FAILED]
-    assert "FileNotFoundError" in found.steps["one"].reasons[0]
+    reason, logs = found.steps["one"].reasons
+    assert "FileNotFoundError" in reason
+    assert "FileNotFoundError" in (Path(logs.removeprefix("logs: ")) / "stderr.txt").read_text()
     assert not found.is_reproduced
 
 
@@ -239,6 +244,8 @@ def test_the_command_prints_a_table_and_ends_with_the_verdict(
     assert f"reproduced  run {run.id}" in out.out
     assert "bit for bit" in out.out
     assert "one: done" in out.err
+    show_lineage(run.id, as_json=False)
+    assert re.search(r"reproduced .*: all as it was \(step one\)", capsys.readouterr().out)
     run = asyncio.run(ran(project, NOISY))
     assert reproduce(run.id, ReproductionOptions(only="noise"), as_json=True) == 1
     found = json.loads(capsys.readouterr().out)
@@ -258,7 +265,7 @@ def again(then: Kept, now: Kept, **options: Any) -> Any:
 def _measured(kept: Kept) -> MeasuredStep:
     record = Record(
         step=kept.kind,
-        identity="a" * 64,
+        identity=kept.identity or "a" * 64,
         spec=dict(kept.spec),
         result=kept.result.model_dump(mode="json"),
         artifacts=(),
@@ -304,6 +311,13 @@ def test_another_machine_or_version_excuses_bits_but_not_numbers(home: Path):
     assert excused.verdict is Verdict.WITHIN
     assert excused.reasons == ("torch 2.13.0 against 2.14.0",)
     assert again(then, far).verdict is Verdict.OUTSIDE
+
+
+def test_code_that_changed_since_is_told_and_excuses_bits(home: Path):
+    then, now = training(3.0), replace(training(3.001), identity="b" * 64)
+    found = again(then, now)
+    assert found.verdict is Verdict.WITHIN
+    assert found.reasons == ("the code of the step changed since",)
 
 
 def test_scores_of_a_server_have_a_tolerance(home: Path):
