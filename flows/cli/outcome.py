@@ -14,6 +14,7 @@ from rich.text import Text
 from flows.cli.terminal import STYLES, duration_words, stdout_console
 from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
+from tasks.evaluate.group_table import group_table
 from tasks.registry import step_of
 from tasks.store import open_store
 from tasks.verdict import GateResult, Verdict
@@ -81,17 +82,23 @@ def _print_gate(console: Console, name: str, gate: GateResult) -> None:
 
 
 def analysis_tables(report: RunReport) -> list[Table]:
-    """The comparison that each analyze step of the run made."""
+    """The comparison that each analyze step of the run made, the averages of each evaluation."""
     tables = []
-    for step in report.steps.values():
-        if step.kind != "analyze" or not step.state.has_result or step.identity is None:
+    for name, step in report.steps.items():
+        is_shown = step.kind in ("analyze", "evaluate")
+        if not is_shown or not step.state.has_result or step.identity is None:
             continue
         try:
             record = open_store().read_record(step.kind, step.identity)
         except Corrupted:
             continue
-        if record is not None:
-            tables.append(_comparison(step_of(step.kind).result(record)))
+        if record is None:
+            continue
+        result = step_of(step.kind).result(record)
+        if step.kind == "analyze":
+            tables.append(_comparison(result))
+        elif result.groups:
+            tables.append(group_table(result.groups, title=name))
     return tables
 
 

@@ -13,8 +13,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+
 from tasks.artifacts import ArtifactKind
 from tasks.body import BodyContext, run_body
+from tasks.evaluate.group_table import group_table
 from tasks.evaluate.groups import score_groups
 from tasks.evaluate.json_lines import clean, write_json, write_json_lines
 from tasks.evaluate.scores import averages, score_tasks
@@ -22,6 +25,7 @@ from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tasks.evaluate.task_folder import working_folder
 from tasks.model_folder import check_model_folder
 
+TABLE_WIDTH = 140  # characters, in the log
 KEPT_RESULTS = (
     "results",
     "groups",
@@ -61,6 +65,8 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
         scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
     groups = score_groups(spec.groups, scores)
     scores += averages(groups)
+    if groups:
+        Console(width=TABLE_WIDTH).print(group_table(groups))
 
     places = {"model": model_folder, "tasks": task_folder, "mirror": mirror, "out": context.out}
     places["lm_eval"] = HARNESS_FOLDER

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from io import StringIO
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
 
 from tasks.evaluate.group_spec import Group, NodeName, leaves, shots
+from tasks.evaluate.group_table import group_table
 from tasks.evaluate.groups import GroupScore, score_groups
 from tasks.evaluate.scores import averages
 from tasks.evaluate.spec import Score
@@ -186,6 +189,21 @@ def test_averages_become_scores_that_other_steps_can_name() -> None:
     nodes = tree(groups, score("a", 0.5)).values()
     [found] = averages(nodes)
     assert (found.task, found.label, found.value) == ("g/inner", "average", 0.5)
+
+
+def test_the_table_shows_every_node_indented_and_says_why_a_score_is_absent() -> None:
+    groups = {"g": {"inner": {"a": {"metric": "acc", "random_score": 0.5}}, "b": {"metric": "acc"}}}
+    nodes = tree(groups, score("a", 0.75, num_items=8)).values()
+    console = Console(width=140, file=StringIO())
+    console.print(group_table(nodes, title="baseline"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert lines[0] == "baseline"
+    assert "1 of 2 tasks have no score: b was not evaluated" in lines[2]
+    assert lines[3].split() == ["inner", "0.5000", "0.2000", "8"]
+    assert lines[4].startswith("    a ")
+    assert lines[4].split() == ["a", "0.5000", "0.2000", "0.7500", "0.5000", "8"]
+    assert lines[5].startswith("  b ")
 
 
 @pytest.mark.parametrize(
