@@ -1,7 +1,7 @@
 """Whether two results may be held against each other, and what else may have moved them: pure.
 
-    obstacle(Measure.SPEED, pair, differences)     # "other hardware: num_cpus 2 against 8"
-    caveats(Measure.SCORE, differences)            # ("torch 2.13.0 against 2.14.0",)
+    obstacle(Measure.SPEED, "", pair, differences) # "other hardware: num_cpus 2 against 8"
+    caveats(Measure.SCORE, pair, differences)      # ("torch 2.13.0 against 2.14.0",)
 
 Speed is of a machine, a workload and an amount of it; a score is of what was asked, and how; a loss
 is of the tokens that it is the mean over. Where that differs, no difference of numbers is offered.
@@ -9,7 +9,7 @@ is of the tokens that it is the mean over. Where that differs, no difference of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flows.compare.rows import Measure
@@ -23,6 +23,7 @@ QUESTION = (
     *("num_fewshot", "system_instruction"),
 )
 """Fields of an evaluation that say what the model is asked, beside the items."""
+TASK_FILES = ("mirror", "task_folder")
 BESIDE = {"host", "kernel", "memory_bytes", "core lock"}  # shown, and no reason for a difference
 MOVERS = {
     Measure.SCORE: (Aspect.HARDWARE, Aspect.VERSIONS, Aspect.SEEDS, Aspect.DEVICE),
@@ -53,13 +54,22 @@ def obstacle(measure: Measure, what: str, pair: Pair, found: Iterable[Difference
             return None
 
 
-def caveats(measure: Measure, found: Iterable[Difference]) -> tuple[str, ...]:
+def caveats(measure: Measure, pair: Pair, found: Iterable[Difference]) -> tuple[str, ...]:
     """What differs besides, in words."""
-    return tuple(
+    circumstances = tuple(
         str(item)
         for item in found
         if item.aspect in MOVERS[measure] and item.what not in BESIDE and not _is_count(item)
     )
+    return (*circumstances, *_other_tasks(pair)) if measure is Measure.SCORE else circumstances
+
+
+def _other_tasks(pair: Pair) -> Iterator[str]:
+    """Items are told apart by content; the words around them stand in the tasks' files."""
+    before, after = pair.baseline.record.spec, pair.other.record.spec
+    for name in TASK_FILES:
+        if _content(before.get(name)) != _content(after.get(name)):
+            yield f"files in {name} that differ"
 
 
 def _is_count(item: Difference) -> bool:

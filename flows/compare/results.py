@@ -64,7 +64,7 @@ def _in_its_place(row: Row, pair: Pair, found: Sequence[Difference]) -> Row:
         return not_comparable(row, reason)
     if row.outcome in (Outcome.NOT_COMPARABLE, Outcome.EQUAL):
         return row
-    return row.model_copy(update={"caveats": caveats(row.measure, found)})
+    return row.model_copy(update={"caveats": caveats(row.measure, pair, found)})
 
 
 # -- evaluations -----------------------------------------------------------------------

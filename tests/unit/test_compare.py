@@ -90,6 +90,12 @@ def test_other_versions_and_devices_are_told_beside_a_score():
     assert row.caveats == ("torch 2.13.0 against 2.14.0", "device_kind cpu against cuda")
 
 
+def test_other_files_of_tasks_are_told_beside_a_score():
+    specs = [{"task_folder": {"digest": digest}} for digest in "ab"]
+    row = rows(*(evaluation({"task": GOOD}, spec=spec) for spec in specs))["task/acc"]
+    assert row.caveats == ("files in task_folder that differ",)
+
+
 def test_throughput_is_compared_by_repeats_of_one_load():
     row = rows(benchmark([100, 101, 99, 100]), benchmark([80, 81, 79, 80]))[
         "concurrent 4, tokens/s"
