@@ -25,6 +25,7 @@ from tasks.prepare.model_spec import (
 )
 from tasks.prepare.spec import PrepareResult, PrepareSpec, SplitCounts, TextCounts
 from tasks.prepare.splits import Split
+from tasks.prepare.text_spec import CalibrationTemplate
 
 STAGES = ("text", "tokenizer", "model", "tokens", "tasks")
 
@@ -150,7 +151,12 @@ class _Preparation:
                     "sequence_length or give more text"
                 )
         if calibration is not None:
-            sequences = packing.calibration_sequences(self.tokens[Split.TRAIN], eos, calibration)
+            tokens = self.tokens[Split.TRAIN]
+            if calibration.template is CalibrationTemplate.CHAT:
+                documents = self.corpus.documents[Split.TRAIN]
+                texts = tokenizers.in_chat_template(self.tokenizer, documents)
+                tokens = tokenizers.encode(self.tokenizer, texts)
+            sequences = packing.calibration_sequences(tokens, eos, calibration)
             folder = packing.write_tokens(self.context.out / "calibration", sequences)
             self.keep(folder.name, ArtifactKind.TOKENS, folder)
 

@@ -13,9 +13,24 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tasks.prepare.splits import Split, document_id, normalise, overlapping, split_of
 from tasks.prepare.text_spec import SplitRule, TextFormat, TextSource, UndecodableBytes
+
+
+class Turn(NamedTuple):
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+class Piece(NamedTuple):
+    """What is cut out of a file: a text, and its messages where it is a conversation."""
+
+    text: str
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class Document:
     id: str  # sha256 of `text`
     text: str
     source: str  # relative path of the file that it was first found in
+    turns: tuple[Turn, ...] = ()  # its messages, of which `text` is the contents
 
 
 @dataclass
@@ -101,8 +117,8 @@ def cut_text(text: str, rule: TextSource) -> Iterator[str]:
         yield "\n\n".join(pending)
 
 
-def cut_jsonl(text: str, name: str, rule: TextSource) -> Iterator[str]:
-    """The text field of every line; ValueError names the line that has none."""
+def cut_jsonl(text: str, name: str, rule: TextSource) -> Iterator[Piece]:
+    """The text or the messages of every line; ValueError names the line that has none."""
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         if not line.strip():
             continue
@@ -111,13 +127,32 @@ def cut_jsonl(text: str, name: str, rule: TextSource) -> Iterator[str]:
         except ValueError as error:
             raise ValueError(f"{name}:{number}: not a JSON object: {error}") from error
         found = value.get(rule.text_field) if isinstance(value, dict) else None
-        if not isinstance(found, str):
+        turns = _turns(found, rule)
+        if turns:
+            yield Piece("\n\n".join(turn.content for turn in turns), turns)
+        elif isinstance(found, str):
+            yield Piece(between(found, rule))
+        else:
             keys = ", ".join(sorted(value)) if isinstance(value, dict) else "no keys"
             raise ValueError(
                 f"{name}:{number}: no text under '{rule.text_field}' (text.text_field); it has "
                 f"{keys}"
             )
-        yield between(found, rule)
+
+
+def _turns(value: Any, rule: TextSource) -> tuple[Turn, ...]:
+    """Messages in the shape that chat templates take; none where it is anything else."""
+    is_conversation = isinstance(value, list) and all(
+        isinstance(message, dict)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str)
+        for message in value
+    )
+    if not is_conversation:
+        return ()
+    return tuple(
+        Turn(message["role"], normalise(between(message["content"], rule))) for message in value
+    )
 
 
 def read_corpus(files: Mapping[str, Path], rule: TextSource, split: SplitRule) -> Corpus:
@@ -134,8 +169,10 @@ def read_corpus(files: Mapping[str, Path], rule: TextSource, split: SplitRule) -
         if rule.format is TextFormat.JSONL:
             pieces = cut_jsonl(decoded[0], name, rule)
         else:
-            pieces = cut_text(between(normalise(decoded[0]), rule), rule)
-        for piece in map(normalise, pieces):
+            texts = cut_text(between(normalise(decoded[0]), rule), rule)
+            pieces = (Piece(text) for text in texts)
+        for text, turns in pieces:
+            piece = normalise(text)
             if len(piece) < rule.min_characters:
                 corpus.num_too_short += 1
                 continue
@@ -150,7 +187,7 @@ def read_corpus(files: Mapping[str, Path], rule: TextSource, split: SplitRule) -
                 test_fraction=split.test_fraction,
                 salt=split.salt,
             )
-            corpus.documents[place].append(Document(identifier, piece, name))
+            corpus.documents[place].append(Document(identifier, piece, name, turns))
     if not corpus.documents[Split.TRAIN]:
         raise ValueError(
             f"no training document is left of {corpus.num_files} files ({corpus.num_too_short} "

@@ -51,7 +51,10 @@ class TextSource(Frozen):
     format: TextFormat = Field(
         default=TextFormat.TEXT, description="Plain text, or one JSON object per line."
     )
-    text_field: str = Field(default="text", description="Key of the text in a JSON line.")
+    text_field: str = Field(
+        default="text",
+        description="Key of the text in a JSON line, or of its messages [{role, content}].",
+    )
     encoding: str = Field(default="utf-8", description="Encoding of every file.")
     undecodable_bytes: UndecodableBytes = Field(
         default=UndecodableBytes.FAIL, description="Stop, leave the file out, or put U+FFFD."
@@ -110,12 +113,23 @@ class SplitRule(Frozen):
         return self
 
 
+class CalibrationTemplate(StrEnum):
+    """How a document is written before it is cut into calibration sequences."""
+
+    TEXT = "text"  # as it stands
+    CHAT = "chat"  # in the tokenizer's chat template: its messages, or all of it as a user's
+
+
 class Calibration(Frozen):
     """Token sequences for the calibration of a compression, from training documents only."""
 
     num_samples: int = Field(default=256, gt=0, description="Sequences.")
     sequence_length: int = Field(default=512, gt=0, description="Tokens in each.")
-    seed: int = Field(default=0, ge=0, description="Seed of the choice of documents.")
+    template: CalibrationTemplate = Field(
+        default=CalibrationTemplate.TEXT,
+        description="text: documents as they stand; chat: in the tokenizer's chat template.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice and order of documents.")
 
 
 class Heldout(Frozen):

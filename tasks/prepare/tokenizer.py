@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tasks.prepare.documents import Document, Turn
+
 END_OF_TEXT = "<|endoftext|>"
 TURN_MARKS = ("<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -71,3 +73,18 @@ def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
         return []
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
+
+
+def in_chat_template(tokenizer: Any, documents: Iterable[Document]) -> list[str]:
+    """Each document as a conversation: its messages, or all of it as a user's only one."""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "calibration.template is chat, but the tokenizer has no chat template: use text"
+        )
+    return [
+        tokenizer.apply_chat_template(
+            [turn._asdict() for turn in document.turns or (Turn("user", document.text),)],
+            tokenize=False,
+        )
+        for document in documents
+    ]
