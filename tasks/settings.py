@@ -13,7 +13,7 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -78,6 +78,17 @@ class Settings(BaseSettings):
         default=30.0,
         gt=0,
         description="Minutes of idleness after which the embedded server ends itself.",
+    )
+    llm_base_url: str | None = Field(
+        default=None,
+        description="OpenAI-compatible endpoint that writes prose over facts, up to its /v1.",
+    )
+    llm_model: str | None = Field(default=None, description="Name of the model to ask there.")
+    llm_api_key: SecretStr | None = Field(
+        default=None, description="Key of that endpoint; sent to it, and kept nowhere."
+    )
+    llm_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds after which its answer is no longer waited for."
     )
 
     @classmethod

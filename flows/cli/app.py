@@ -108,6 +108,32 @@ def compare(
 
 
 @app.command()
+def analyze(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN|DIR", help="A run, or a folder of runs or of their files.")
+    ] = "latest",
+    json: Json = False,
+) -> None:
+    """Say what a run shows, as facts with numbers; of a folder also what each change did."""
+    from flows.cli.analyze import analyze as analyze_runs
+
+    analyze_runs(target, as_json=json)
+
+
+@app.command()
+def report(
+    run: Run = "latest",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; else the run's own folder.")
+    ] = None,
+) -> None:
+    """Write one HTML page of a run: results, plots, samples, facts, and where all came from."""
+    from flows.cli.report import report as write_report
+
+    write_report(run, out)
+
+
+@app.command()
 def reproduce(
     run: Run = "latest",
     step: Annotated[

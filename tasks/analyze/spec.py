@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from tasks.analyze.paired import PairedComparison
 from tasks.artifacts import ArtifactRef, Input
-from tasks.benchmark.spec import LoadPoint
+from tasks.benchmark.spec import LoadPoint, ServiceLevel
 from tasks.errors import nearest
 from tasks.evaluate.spec import Score
 from tasks.spec import Frozen, Result, Spec
@@ -53,6 +53,9 @@ class AnalyzeSpec(Spec):
     )
     training_curve: Input | None = Field(
         default=None, description="`curve` of a training, plotted in the report."
+    )
+    service_level: ServiceLevel | None = Field(
+        default=None, description="Latencies that users expect, drawn as lines; changes no number."
     )
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="Nominal coverage of the intervals."

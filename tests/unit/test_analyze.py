@@ -107,7 +107,7 @@ def test_an_analysis_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> No
     page = (out / "report" / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page), "nothing is fetched from anywhere"
     assert "A &lt;b&gt;title" in page
-    assert page.count("data:image/svg+xml") == 3, "recovery, latency, recovery against size"
+    assert page.count("data:image/svg+xml") == 4, "recovery, two latencies, size"
     again = tmp_path / "again"
     again.mkdir()
     assert main(spec, BodyContext(again, tmp_path, inputs)).report == result.report, "same bytes"
