@@ -40,7 +40,7 @@ from tasks.observer import observers, tell_waiting
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
 from tasks.provenance import code_state, provenance
 from tasks.relay import Relay
-from tasks.scrubbing import Scrubber, own_secrets
+from tasks.scrubbing import Scrubber, own_secrets, typed_secrets
 from tasks.settings import settings
 from tasks.spec import Placement, Result, Spec
 from tasks.store.base import Record, Store
@@ -134,7 +134,9 @@ class Attempt:
             "inputs": {digest: str(path) for digest, path in inputs.items()},
             "checkpoints": str(staging / "checkpoints"),
         }
-        (staging / REQUEST_FILE).write_text(json.dumps(request))
+        file = staging / REQUEST_FILE
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(request))
         return inputs
 
     # -- during ------------------------------------------------------------------------
@@ -157,8 +159,11 @@ class Attempt:
             memory_limit_bytes=int(memory_gib * 2**30) if memory_gib else None,
         )
         relay = Relay(MetricsTail(out / METRICS_FILE), self._scrubber)
-        async with relay.running():
-            return await run(command, on_line=relay.line, pass_fds=held)
+        try:
+            async with relay.running():
+                return await run(command, on_line=relay.line, pass_fds=held)
+        finally:  # the next attempt writes it anew; it may hold a secret that was typed
+            (staging / REQUEST_FILE).unlink(missing_ok=True)
 
     # -- after -------------------------------------------------------------------------
 
@@ -244,7 +249,8 @@ class Attempt:
 
     @cached_property
     def _scrubber(self) -> Scrubber:
-        return Scrubber(own_secrets(self.placement.environment))
+        typed = typed_secrets(self.spec.model_dump(mode="json"))
+        return Scrubber(own_secrets(self.placement.environment) | typed)
 
 
 def signal_name(number: int | None) -> str:

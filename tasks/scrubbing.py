@@ -74,6 +74,21 @@ def is_secret_name(name: str) -> bool:
     return SECRET_NAME.search(name.replace("-", "_").replace(".", "_")) is not None
 
 
+def typed_secrets(tree: Any) -> frozenset[str]:
+    """What stands under a secret-looking key of a file or a spec, at any depth."""
+    found: set[str] = set()
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+            if is_scalar and not str(value).startswith("${"):
+                found |= secrets_in({str(key): str(value)})
+            found |= typed_secrets(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            found |= typed_secrets(value)
+    return frozenset(found)
+
+
 def scrub(value: Any) -> Any:
     """A JSON value without the secrets of this process."""
     return Scrubber(own_secrets()).value(value)
@@ -102,6 +117,8 @@ class Scrubber:
             return {key: self.value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
+        if isinstance(value, int | float) and str(value) in self._secrets:
+            return HIDDEN
         return value
 
     def command_line(self, argv: Sequence[str]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from flows.experiment import (
     Plan,
     PlanState,
     RunReport,
+    RunStatus,
     StepState,
+    Watcher,
+    counted,
     find_run,
     load_experiment,
     look_up,
@@ -28,19 +32,54 @@ from flows.experiment import (
     run_experiment,
 )
 from tasks.errors import Problem, SpecError
+from tasks.scrubbing import scrub
 
 
 def run(file: Path, overrides: Sequence[str], as_json: bool) -> int:
     """Run a file; returns the exit status."""
-    experiment = load_experiment(file, overrides)
-    watcher = watcher_for(Console(stderr=True))
-    return _finish(run_experiment(experiment, [watcher]), as_json)
+    with told_as_json(as_json) as last:
+        experiment = load_experiment(file, overrides)
+        watchers = [watcher_for(Console(stderr=True)), last]
+        return _finish(run_experiment(experiment, watchers), as_json)
 
 
 def resume(name: str, as_json: bool) -> int:
     """Go on with a run; returns the exit status."""
-    watcher = watcher_for(Console(stderr=True))
-    return _finish(resume_experiment(find_run(name), [watcher]), as_json)
+    with told_as_json(as_json) as last:
+        watchers = [watcher_for(Console(stderr=True)), last]
+        return _finish(resume_experiment(find_run(name), watchers), as_json)
+
+
+class LastWord(Watcher):
+    """Remembers how the run ended."""
+
+    report: RunReport | None = None
+
+    def ended(self, report: RunReport) -> None:
+        self.report = report
+
+
+@contextmanager
+def told_as_json(as_json: bool) -> Iterator[LastWord]:
+    """What ends a command before its time is an object on stdout as well, where that is wanted."""
+    last = LastWord()
+    try:
+        yield last
+    except Exception as error:
+        if as_json:
+            print(json.dumps(last.report.summary() if last.report else refusal(error)))
+        raise
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """The object for what never became a run."""
+    is_invalid = isinstance(error, SpecError)
+    problems = error.problems if isinstance(error, SpecError) else (error,)
+    return {
+        "id": None,
+        "status": "invalid" if is_invalid else RunStatus.FAILED.value,
+        "problems": [scrub(str(problem)) for problem in problems],
+    }
 
 
 def _finish(running: Coroutine[Any, Any, RunReport], as_json: bool) -> int:
@@ -63,14 +102,15 @@ def validate(files: Sequence[Path], overrides: Sequence[str]) -> None:
         except SpecError as error:
             problems += error.problems
         else:
-            print(f"{file}: sound, {len(experiment.steps)} steps")
+            print(f"{file}: sound, {counted(len(experiment.steps), 'step')}")
     if problems:
         raise SpecError(problems)
 
 
 def dry_run(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     """Print what is cached, what would run, and what depends on that."""
-    found = plan(load_experiment(file, overrides), look_up)
+    with told_as_json(as_json):
+        found = plan(load_experiment(file, overrides), look_up)
     if as_json:
         steps = {
             name: {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from flows.server import (
     ServerCondition,
     configured_api,
+    port_words,
     server_condition,
     start_server,
     stop_server,
@@ -12,7 +15,12 @@ from flows.server import (
 
 
 def start() -> None:
+    is_starting = server_condition()[0] is not ServerCondition.READY
+    if is_starting:
+        print("starting the Prefect server …", file=sys.stderr)
     state = start_server()
+    if is_starting and (words := port_words()):
+        print(words, file=sys.stderr)
     print(f"the server runs: {state.ui_url} (pid {state.pid})")
 
 

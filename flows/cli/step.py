@@ -12,10 +12,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from ulid import ULID
 
 from flows.cli.fields import field_rows
+from flows.cli.run import told_as_json
 from flows.cli.terminal import duration_words, progress_words, stdout_console
 from flows.experiment.overrides import apply_overrides
+from flows.experiment.plan import spec_for_run
 from flows.experiment.schema import RESERVED, StepHead
 from flows.experiment.signals import cancelled_by_signals
 from tasks.command import placed
@@ -43,7 +46,10 @@ def print_fields(kind: str) -> None:
         console.print("\nlabwright step KIND --help prints the fields of a kind.")
         return
     step = step_of(kind)
-    console.print(f"Usage: labwright step {kind} [--set FIELD=VALUE]... [--json]\n", markup=False)
+    fields = step.spec_type.model_fields
+    required = "".join(f" --set {name}=VALUE" for name in fields if fields[name].is_required())
+    usage = f"Usage: labwright step {kind}{required} [--set FIELD=VALUE]... [--json]\n"
+    console.print(usage, markup=False, highlight=False)
     console.print(Text((step.spec_type.__doc__ or "").strip()))
     for title, model in (("fields", step.spec_type), ("result", step.result_type)):
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"\n{title}")
@@ -60,8 +66,11 @@ def print_fields(kind: str) -> None:
 
 def run_step(kind: str, overrides: Sequence[str], as_json: bool) -> None:
     """Run a step, or read it from the store; prints its result."""
-    step = step_of(kind)
-    spec, placement = read_fields(kind, overrides)
+    with told_as_json(as_json):
+        step = step_of(kind)
+        spec, placement = read_fields(kind, overrides)
+    # What a script without declared inputs reads, nobody knows: it runs every time.
+    spec = spec_for_run(spec, str(ULID()))
     watch = StepLines(Console(stderr=True))
 
     async def compute() -> Computed[Any]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.experiment.progress import Watcher
-from flows.experiment.record import RunReport, StepState
+from flows.experiment.record import RunReport, StepState, counted
 
 STYLES = {
     StepState.WAITING: "dim",
@@ -72,7 +72,7 @@ class PlainLines(Watcher):
         self._shown: dict[str, StepState] = {}
 
     def begun(self, report: RunReport) -> None:
-        self._say(f"run {report.id} ({report.name}): {len(report.steps)} steps")
+        self._say(f"run {report.id} ({report.name}): {counted(len(report.steps), 'step')}")
 
     def changed(self, report: RunReport, step: str) -> None:
         now = report.steps[step]
@@ -83,6 +83,9 @@ class PlainLines(Watcher):
         self._say(f"{step}: {now.state.value}{seconds}")
         if now.error:
             self._say(f"  {now.error}")
+
+    def said(self, message: str) -> None:
+        self._say(message)
 
     def waiting(self, step: str, what: str) -> None:
         self._say(f"{step}: waiting for {what}")
@@ -115,6 +118,9 @@ class LiveTable(Watcher):
         self._report = report
         if report.steps[step].state is StepState.RUNNING:
             self._began.setdefault(step, time.monotonic())
+
+    def said(self, message: str) -> None:
+        self._console.print(message, style="dim", markup=False, highlight=False)
 
     def waiting(self, step: str, what: str) -> None:
         self._waits[step] = f"for {what}"

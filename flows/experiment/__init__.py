@@ -11,7 +11,7 @@ from flows.experiment.folder import RunFolder, all_runs, find_run
 from flows.experiment.loading import Experiment, load_experiment
 from flows.experiment.plan import Plan, PlanState, plan
 from flows.experiment.progress import Watcher
-from flows.experiment.record import DeliverableState, RunReport, RunStatus, StepState
+from flows.experiment.record import DeliverableState, RunReport, RunStatus, StepState, counted
 from flows.experiment.run import look_up, resume_experiment, run_experiment
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Watcher",
     "all_runs",
     "call_directly",
+    "counted",
     "find_run",
     "finish_abandoned",
     "load_experiment",

@@ -78,7 +78,7 @@ class Execution:
                 with observing(watch):
                     await self._compute(step, call)
             except asyncio.CancelledError:
-                self._state.step(name, state=StepState.CANCELLED, error="cancelled")
+                self._state.step(name, state=StepState.CANCELLED, error="stopped while it ran")
                 raise
             except Exception as error:  # noqa: BLE001  (whatever ends a step is that step's failure)
                 self._state.step(name, state=StepState.FAILED, error=self._reason(name, error))

@@ -31,11 +31,11 @@ from flows.experiment.record import (
 )
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.documents import Document, parse_yaml
-from tasks.errors import LabwrightError
-from tasks.gate import GateResult
-from tasks.scrubbing import Scrubber, own_secrets, scrub, secrets_in
+from tasks.errors import LabwrightError, SpecError
+from tasks.scrubbing import Scrubber, own_secrets, scrub, typed_secrets
 from tasks.spec import Result
 from tasks.store import Record, open_store
+from tasks.verdict import GateResult
 
 SOURCE = "experiment.yaml"
 LOGGER = logging.getLogger(__name__)
@@ -119,7 +119,10 @@ def experiment_of(folder: RunFolder, report: RunReport) -> Experiment:
     """The experiment as it was when the run began; raises `SpecError` if it holds no more."""
     text = (folder.spec / SOURCE).read_text(encoding="utf-8")
     value, marks = parse_yaml(text, report.file)
-    return compile_experiment(Document(Path(report.file), text, value, marks), report.overrides)
+    typed = folder.overrides()
+    if len(typed) != len(report.overrides):
+        raise SpecError(f"{folder.overrides_file} is gone, with what was given by --set")
+    return compile_experiment(Document(Path(report.file), text, value, marks), typed)
 
 
 def _experiment_or_why(folder: RunFolder, report: RunReport) -> tuple[Experiment | None, str]:
@@ -235,20 +238,7 @@ def _bundle(
 
 def typed_scrubber(experiment: Experiment | None) -> Scrubber:
     """Knows the secrets of this process, and what a file holds under a secret-looking key."""
-    typed: set[str] = set()
-
-    def look(tree: Any) -> None:
-        if isinstance(tree, Mapping):
-            for key, value in tree.items():
-                if isinstance(value, str) and not value.startswith("${"):
-                    typed.update(secrets_in({str(key): value}))
-                look(value)
-        elif isinstance(tree, list):
-            for value in tree:
-                look(value)
-
-    if experiment is not None:
-        look(experiment.resolved)
+    typed = typed_secrets(experiment.resolved) if experiment is not None else frozenset()
     return Scrubber(own_secrets() | typed)
 
 

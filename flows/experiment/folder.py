@@ -2,7 +2,8 @@
 
     <home>/runs/<ulid>/run.json            what is known of the run; replaced atomically
                        journal.jsonl       what happened, in order
-                       spec/               the file as it was, its values resolved, the overrides
+                       spec/               the file as it was, and its values resolved
+                       overrides.json      the overrides as they were typed, the owner's alone
                        logs/<step>/        stdout.txt, stderr.txt, metrics.jsonl
                        report/             the page of the analysis
                        <ulid>_artifacts.zip
@@ -15,15 +16,17 @@ removed when the run's last word is written.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from flows.experiment.record import RunReport
-from tasks.errors import SpecError, StoreError
+from tasks.errors import Problem, SpecError, StoreError
 from tasks.settings import settings
 from tasks.store.failures import in_words
 from tasks.store.files import write_durably
@@ -39,6 +42,7 @@ class RunFolder:
         self.path = path
         self.id = path.name
         self.report_file = path / "run.json"
+        self.overrides_file = path / "overrides.json"
         self.journal = path / "journal.jsonl"
         self.spec = path / "spec"
         self.logs = path / "logs"
@@ -70,7 +74,8 @@ class RunFolder:
 
         A new run waits: whoever looks for the dead holds every lock for a moment.
         """
-        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with in_words("write", self._lock, self.path):
+            lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -87,6 +92,8 @@ class RunFolder:
             return RunReport.model_validate_json(self.report_file.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(f"{self.report_file} cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise StoreError(
                 f"{self.report_file} is damaged: {error.errors()[0]['msg']}"
@@ -97,9 +104,30 @@ class RunFolder:
         with in_words("write", self.report_file, self.path):
             write_durably(self.report_file, report.model_dump_json(indent=1).encode())
 
-    def release(self) -> None:
+    def keep_overrides(self, overrides: Sequence[str]) -> None:
+        """Keep them for `resume`: run.json holds them without their secrets."""
+        if overrides:
+            write_durably(self.overrides_file, json.dumps(list(overrides)).encode(), 0o600)
+
+    def overrides(self) -> tuple[str, ...]:
+        """The overrides as they were typed; raises `SpecError` where they were damaged."""
+        try:
+            return tuple(str(typed) for typed in json.loads(self.overrides_file.read_bytes()))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, TypeError) as error:
+            raise SpecError(f"{self.overrides_file} cannot be read: {error}") from error
+
+    def release(self, may_resume: bool = True) -> None:
         """The run has ended: nobody needs to ask any more whether its process lives."""
         self._lock.unlink(missing_ok=True)
+        if not may_resume:
+            self.overrides_file.unlink(missing_ok=True)
+
+    def discard_if_empty(self) -> None:
+        """Remove what there is of a run that never came to say that it exists."""
+        if not self.report_file.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def runs_folder(home: Path | None = None) -> Path:
@@ -108,10 +136,7 @@ def runs_folder(home: Path | None = None) -> Path:
 
 def all_runs(home: Path | None = None) -> list[RunFolder]:
     """Every run, oldest first."""
-    runs = runs_folder(home)
-    if not runs.is_dir():
-        return []
-    return [RunFolder(path) for path in sorted(runs.iterdir()) if (path / "run.json").exists()]
+    return [RunFolder(path) for path in _entries(home) if _may_exist(path / "run.json")]
 
 
 def find_run(name: str, home: Path | None = None) -> RunFolder:
@@ -132,4 +157,27 @@ def find_run(name: str, home: Path | None = None) -> RunFolder:
 
 def unfinished_runs(home: Path | None = None) -> list[RunFolder]:
     """Runs that have not said their last word; whether they live, their locks tell."""
-    return [RunFolder(lock.parent) for lock in sorted(runs_folder(home).glob(f"*/{LOCK}"))]
+    return [RunFolder(path) for path in _entries(home) if os.path.exists(path / LOCK)]
+
+
+def _entries(home: Path | None) -> list[Path]:
+    """What lies in the folder of runs, oldest first; raises `SpecError` if that cannot be told."""
+    runs = runs_folder(home)
+    try:
+        return sorted(runs.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"cannot be listed: {error.strerror}; mend it, or set LABWRIGHT_HOME to another"
+        raise SpecError([Problem(message, str(runs))]) from error
+
+
+def _may_exist(path: Path) -> bool:
+    """Also for what is barred: whoever reads it says so."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -18,6 +18,7 @@ from flows.experiment.execute import Execution, call_directly
 from flows.experiment.loading import ExperimentStep
 from flows.experiment.prefect_api import api_may_go, cancelled_by_prefect
 from flows.experiment.progress import RunState
+from flows.experiment.record import counted
 from flows.experiment.signals import cancelled_by_signals
 from tasks.scrubbing import scrub
 from tasks.spec import Placement, Result, Spec
@@ -66,7 +67,7 @@ async def execute_in_flow(execution: Execution, state: RunState) -> None:
         lost = [name for name, step in state.report.steps.items() if not step.state.has_result]
         if lost:
             return Failed(message=f"did not finish: {', '.join(lost)}")
-        return Completed(message=f"{len(state.report.steps)} steps")
+        return Completed(message=counted(len(state.report.steps), "step"))
 
     with api_may_go(state.note):
         await experiment(state.report.file, state.report.id, return_state=True)

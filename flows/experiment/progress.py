@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.experiment.folder import RunFolder
-from flows.experiment.record import RunReport, StepState
+from flows.experiment.record import RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
 from tasks.observer import WorkClock
 from tasks.store.journal import Journal
@@ -25,6 +25,9 @@ class Watcher:
 
     def begun(self, report: RunReport) -> None:
         """The run has an id."""
+
+    def said(self, message: str) -> None:
+        """Something takes a while, or is otherwise than expected, outside of the steps."""
 
     def changed(self, report: RunReport, step: str) -> None:
         """A step's state is another."""
@@ -90,6 +93,11 @@ class RunState:
         problems = (*self.report.problems, problem)
         self.report = self.report.model_copy(update={"problems": problems})
 
+    def say(self, message: str) -> None:
+        """Tell who watches; nothing of it is kept."""
+        for watcher in self.watchers:
+            watcher.said(message)
+
     def warn(self, step: str, message: str) -> None:
         """Something was wrong with a step and was dealt with."""
         self._tell("warned", step=step, message=message)
@@ -136,7 +144,7 @@ class RunState:
         self.report = report
         self._tell("ended", status=report.status.value)
         self.folder.write(report)
-        self.folder.release()
+        self.folder.release(may_resume=report.status is not RunStatus.DONE)
         for watcher in self.watchers:
             watcher.ended(report)
 

@@ -46,6 +46,11 @@ from tasks.store import Record, open_store
 from tasks.store.failures import in_words
 from tasks.store.files import write_durably
 
+NOT_STARTED = {
+    RunStatus.CANCELLED: "not started: the run was cancelled",
+    RunStatus.FAILED: "not started: the run ended with an error",
+}
+
 
 def look_up(step: ExperimentStep, spec: Spec) -> tuple[str, Record | None]:
     """The identity of a step, and its record; one that is damaged is none (its step reports it)."""
@@ -68,10 +73,13 @@ async def run_experiment(
     finish_abandoned()
     parent = _parent_of(experiment)
     folder = RunFolder.create()
-    with folder.held(wait=True):
-        report = _begin(folder, experiment, parent)
-        with RunState.opened(folder, report, watchers) as state:
-            return await _conduct(experiment, state, call)
+    try:
+        with folder.held(wait=True):
+            report = _begin(folder, experiment, parent)
+            with RunState.opened(folder, report, watchers) as state:
+                return await _conduct(experiment, state, call)
+    finally:
+        folder.discard_if_empty()
 
 
 async def resume_experiment(
@@ -112,7 +120,7 @@ async def _conduct(experiment: Experiment, state: RunState, call: Call | None) -
         is_ours = isinstance(error, LabwrightError)
         state.note(scrub(str(error) if is_ours else f"{type(error).__name__}: {error}"))
     try:
-        state.close_steps(f"the run was {end.value}" if end else "")
+        state.close_steps(NOT_STARTED.get(end, "") if end else "")
         finish(state, experiment, end)
     except Exception:
         if failure is None:
@@ -140,21 +148,26 @@ async def _answer(experiment: Experiment, state: RunState, call: Call | None) ->
         await execution.run(call)
         return
     if "prefect" not in sys.modules:
-        await _find_server()
+        await _find_server(state)
     from flows.experiment.prefect_flow import execute_in_flow
 
     await execute_in_flow(execution, state)
 
 
-async def _find_server() -> None:
+async def _find_server(state: RunState) -> None:
     """Start ours if there is no other; a run that is stopped meanwhile leaves no half of one."""
-    from flows.server import ensure_server
+    from flows.server import ensure_server, port_words, will_start
 
+    is_starting = await asyncio.to_thread(will_start)
+    if is_starting:
+        state.say("starting the Prefect server …")
     is_stopped = threading.Event()
     try:
         await asyncio.to_thread(ensure_server, lambda: not is_stopped.is_set())
     finally:
         is_stopped.set()
+    if is_starting and (words := port_words()):
+        state.say(words)
 
 
 def _is_intact(experiment: Experiment, found: Plan) -> bool:
@@ -186,6 +199,7 @@ def _begin(folder: RunFolder, experiment: Experiment, parent: RunFolder | None) 
         folder.spec.mkdir()
         write_durably(folder.spec / SOURCE, experiment.document.text.encode(), 0o600)
         write_durably(folder.spec / RESOLVED, json.dumps(resolved, indent=1).encode())
+        folder.keep_overrides(experiment.overrides)
     before = resolved_of(parent) if parent else None
     return RunReport(
         id=folder.id,
@@ -215,7 +229,9 @@ def _keep_code_state(folder: RunFolder, name: str, checkout: Path) -> dict[str, 
     if state is None:
         return None
     if "diff" in state:
-        (folder.spec / f"{name}.diff").write_text(scrub(state["diff"]), encoding="utf-8")
+        file = folder.spec / f"{name}.diff"
+        with in_words("write", file, folder.path):
+            file.write_text(scrub(state["diff"]), encoding="utf-8")
     return {key: value for key, value in state.items() if key != "diff"}
 
 

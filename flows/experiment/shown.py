@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from flows.experiment.record import RunReport
+from flows.experiment.record import RunReport, counted
 from flows.server import ServerCondition, configured_api, server_condition
 
 PATIENCE_S = 1.0
@@ -54,7 +54,7 @@ def _create_runs(url: str, report: RunReport) -> None:
     flow = _post(f"{url}/flows/", {"name": FLOW_NAME})
     name = f"{report.name} {report.id}"
     held = [step for step in report.steps.values() if not step.state.has_result]
-    words = f"{len(report.steps) - len(held)} steps were computed before"
+    words = f"computed before: {counted(len(report.steps) - len(held), 'step')}"
     state = _ended("FAILED", "Failed", held[0].error or words) if held else _cached(words)
     run = {"flow_id": flow["id"], "name": name, "state": state}
     flow_run = _post(f"{url}/flow_runs/", run)

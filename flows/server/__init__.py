@@ -4,9 +4,11 @@ from flows.server.control import (
     ServerNotStarted,
     configured_api,
     ensure_server,
+    port_words,
     server_condition,
     start_server,
     stop_server,
+    will_start,
 )
 from flows.server.state import ServerCondition, ServerState
 
@@ -16,7 +18,9 @@ __all__ = [
     "ServerState",
     "configured_api",
     "ensure_server",
+    "port_words",
     "server_condition",
     "start_server",
     "stop_server",
+    "will_start",
 ]

@@ -82,6 +82,19 @@ def server_condition() -> tuple[ServerCondition, ServerState | None]:
     return (ServerCondition.ABSENT, None) if state is None else (state.condition(), state)
 
 
+def will_start() -> bool:
+    """Whether the next `ensure_server` has to start one, or to wait for one: that takes seconds."""
+    return configured_api() is None and server_condition()[0] is not ServerCondition.READY
+
+
+def port_words() -> str:
+    """That our server could not have the port of the settings, where it is so."""
+    wanted, (_, state) = settings().server_port, server_condition()
+    if state is None or state.port == wanted:
+        return ""
+    return f"port {wanted} is taken: the Prefect server is at {state.ui_url}"
+
+
 def start_server(is_wanted: Callable[[], bool] = lambda: True) -> ServerState:
     """Our server, found or started; raises `ServerNotStarted` with the end of its log.
 

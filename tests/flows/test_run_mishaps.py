@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from flows.experiment import (
     find_run,
     finish_abandoned,
     load_experiment,
+    resume_experiment,
     run_experiment,
 )
 from flows.experiment.execute import Call
@@ -257,3 +259,160 @@ async def test_a_secret_typed_in_the_file_is_not_in_the_bundle(home: Path, tmp_p
         assert b"correct-horse" not in kept[name], name
     assert b"MY_PASSWORD: ***" in kept["spec/experiment.yaml"]
     assert (folder.spec / "experiment.yaml").stat().st_mode & 0o077 == 0
+
+
+def test_runs_that_cannot_be_listed_are_named_and_end_with_2(home: Path):
+    (home / "runs").write_text("a file in place of the folder")
+    for act in (all_runs, finish_abandoned, lambda: find_run("latest")):
+        with pytest.raises(SpecError, match=r"/runs: cannot be listed: Not a directory; mend it"):
+            act()
+
+
+async def test_runs_that_are_barred_are_named(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await run(tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(SpecError, match="cannot be listed: Permission denied"):
+            list_runs(20, as_json=False)
+
+
+async def test_a_report_that_cannot_be_read_is_a_damaged_run(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = find_run((await run(tmp_path)).id)
+    folder.report_file.unlink()
+    folder.report_file.mkdir()
+    list_runs(20, as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == "damaged"
+    assert "run.json cannot be read: Is a directory" in row["problem"]
+
+
+@pytest.mark.parametrize("file", ["experiment.yaml", "resolved.json", "run.json"])
+async def test_a_run_that_cannot_be_written_down_leaves_no_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+):
+    write = flows.experiment.folder.write_durably
+
+    def refuse(path: Path, data: bytes, mode: int = 0o644) -> None:
+        if path.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, data, mode)
+
+    monkeypatch.setattr(flows.experiment.folder, "write_durably", refuse)
+    monkeypatch.setattr(flows.experiment.run, "write_durably", refuse)
+    with pytest.raises(StoreError, match="No space left on device"):
+        await run(tmp_path)
+    assert list((home / "runs").iterdir()) == []
+
+
+CANARIES = tuple(str(random.randrange(10**11, 10**12)) for _ in range(4))  # in no diff of ours
+
+
+async def test_a_secret_given_by_set_is_kept_for_resume_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    overrides = [
+        f"steps.one.environment.API_KEY=x{CANARIES[0]}",
+        "steps.one.inputs={}",
+        f"experiment.metadata={{service: {{password: {CANARIES[1]}}}}}",
+        f"steps.one.config.token={CANARIES[2]}",
+        f"experiment.metadata.auth={CANARIES[3]}",
+        "steps.one.script=[python, -c, 'import os, sys; print(os.environ, sys.argv); 1/0']",
+    ]
+    path = tmp_path / "file.yaml"
+    path.write_text(ONE)
+    monkeypatch.setattr("sys.argv", ["labwright", "run", *(f"--set={o}" for o in overrides)])
+    report = await run_experiment(load_experiment(path, overrides), call=call_directly)
+    folder = find_run(report.id)
+    assert report.status is RunStatus.FAILED
+    kept = [file for file in home.rglob("*") if file.is_file()]
+    for canary in CANARIES:
+        assert [file.name for file in kept if canary.encode() in file.read_bytes()] == [
+            "overrides.json"
+        ]
+    assert folder.overrides() == tuple(overrides)
+    assert folder.overrides_file.stat().st_mode & 0o077 == 0
+    with zipfile.ZipFile(report.bundle or "") as bundle:
+        for name in bundle.namelist():
+            assert not any(canary.encode() in bundle.read(name) for canary in CANARIES), name
+
+
+async def test_a_resumed_run_has_the_overrides_as_they_were_typed(home: Path, tmp_path: Path):
+    path, flag = tmp_path / "file.yaml", tmp_path / "flag"
+    path.write_text(ONE)
+    code = f"import os; open({str(flag)!r}); open('seen', 'w').write(os.environ['API_KEY'])"
+    overrides = [
+        "steps.one.environment.API_KEY=canary-0815",
+        f'steps.one.script=[python, -c, "{code}"]',
+    ]
+    report = await run_experiment(load_experiment(path, overrides), call=call_directly)
+    assert report.status is RunStatus.FAILED
+    flag.touch()
+    folder = find_run(report.id)
+    again = await resume_experiment(folder, call=call_directly)
+    assert again.status is RunStatus.DONE
+    objects = [file.read_bytes() for file in home.glob("objects/*/*") if file.is_file()]
+    assert b"canary-0815" in objects, "the script did not see what was typed"
+    assert not folder.overrides_file.exists(), "a run that is done is not resumed any more"
+
+
+async def test_a_run_whose_overrides_are_gone_is_not_resumed_with_others(
+    home: Path, tmp_path: Path
+):
+    path = tmp_path / "file.yaml"
+    path.write_text(ONE)
+    overrides = ["steps.one.script=[python, -c, '1/0']"]
+    report = await run_experiment(load_experiment(path, overrides), call=call_directly)
+    folder = find_run(report.id)
+    folder.overrides_file.unlink()
+    with pytest.raises(SpecError, match=r"overrides\.json is gone"):
+        await resume_experiment(folder, call=call_directly)
+
+
+async def test_a_step_that_did_not_start_says_why_in_plain_words(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stumble(*_: object) -> None:
+        raise KeyError("surprise")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.experiment.run, "plan", stumble)
+        with pytest.raises(KeyError):
+            await run(tmp_path)
+    assert the_run()[1].steps["one"].error == "not started: the run ended with an error"
+
+    def stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(flows.experiment.run, "plan", stop)
+    report = await run(tmp_path)
+    assert report.steps["one"].error == "not started: the run was cancelled"
+
+
+@pytest.mark.parametrize(("is_absent", "lines"), [(True, 1), (False, 0)])
+async def test_the_start_of_the_server_is_said(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_absent: bool, lines: int
+):
+    said: list[str] = []
+
+    class Hearing(Watcher):
+        def said(self, message: str) -> None:
+            said.append(message)
+
+    def refuse(*_: object) -> str:
+        raise LabwrightError("no server in this test")
+
+    monkeypatch.delitem(__import__("sys").modules, "prefect", raising=False)
+    monkeypatch.setattr("flows.server.will_start", lambda: is_absent)
+    monkeypatch.setattr("flows.server.ensure_server", refuse)
+    with pytest.raises(LabwrightError):
+        await run(tmp_path, ONE, None, Hearing())
+    assert said == ["starting the Prefect server …"] * lines
