@@ -47,6 +47,7 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
     with _scratch(context.out / "scratch") as scratch:
         _shield(scratch, context.checkpoints, allow_hub=spec.allow_hub)
         work = working_folder(scratch / "work", sources)
+        os.environ["NLTK_DATA"] = str(work / "nltk_data")  # leaderboard_ifeval cuts sentences
         # Imported here: these read the environment as they load.
         from tasks.evaluate.harness import HARNESS_FOLDER, evaluated_tasks, load_tasks, run
         from tasks.evaluate.models import open_model, refuse_unfit, watch

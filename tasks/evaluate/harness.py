@@ -34,6 +34,9 @@ from tasks.evaluate.scores import Aggregation, EvaluatedTask
 from tasks.evaluate.spec import EvaluateSpec, metric_label
 from tasks.evaluate.task_folder import names_elsewhere, problems_of, read_task_files
 
+CUTS_SENTENCES = {"ifeval", "leaderboard_ifeval"}  # would fetch what they lack, unasked
+SENTENCES = Path("nltk_data/tokenizers/punkt_tab")  # in the working folder
+RUNS_CODE = "task '{}' runs code that the model writes; evaluate never does"
 HARNESS_FOLDER = Path(lm_eval.__file__).parent
 
 Loaded = dict[str, Any]  # lm-eval's TaskDict: "tasks" and "groups" by name
@@ -85,6 +88,7 @@ def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
                 for name in unknown
             )
         )
+    _refuse_code_of_models(spec, manager)
     try:
         with _refusal_in_words():
             loaded: Loaded = manager.load(list(spec.tasks))
@@ -98,11 +102,24 @@ def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
         for problem in _set_up(task, spec, num_fewshot.get(name, spec.num_fewshot))
     ]
     problems += _unknown_metrics(spec, loaded)
+    if not spec.allow_hub and not SENTENCES.is_dir():
+        problems += [
+            f"task '{name}' cuts sentences with NLTK's punkt_tab: put it into the mirror "
+            f"as {SENTENCES}"
+            for name in sorted(CUTS_SENTENCES & loaded["tasks"].keys())
+        ]
     if spec.generation and not any(_generates(task) for task in loaded["tasks"].values()):
         problems.append("generation has no effect: none of the tasks generates text")
     if problems:
         raise ValueError("\n".join(problems))
     return loaded
+
+
+def _refuse_code_of_models(spec: EvaluateSpec, manager: Any) -> None:
+    """Before such a task is loaded, which may fetch a program that runs code."""
+    for name in spec.tasks:
+        if (manager.task_index[name].cfg or {}).get("unsafe_code"):
+            raise ValueError(RUNS_CODE.format(name))
 
 
 def _task_manager(spec: EvaluateSpec, task_folder: Path | None) -> Any:
@@ -156,7 +173,7 @@ def _set_up(task: Any, spec: EvaluateSpec, num_fewshot: int | None) -> list[str]
     name = task.task_name
     problems = []
     if getattr(task, "UNSAFE_CODE", False):
-        problems.append(f"task '{name}' runs code that the model writes; evaluate never does")
+        problems.append(RUNS_CODE.format(name))
     if len(task.eval_docs) == 0:
         problems.append(f"task '{name}' has no items")
     if spec.generation and _generates(task):

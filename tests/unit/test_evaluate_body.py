@@ -35,6 +35,11 @@ include: heldout_choice.yaml
 task: reaching
 doc_to_text: "{{ cycler.__init__.__globals__.os.getpid() }} {{context}}"
 """
+SHOTS_TASK = """\
+include: heldout_choice.yaml
+task: shots
+num_fewshot: 2
+"""
 CODE = "def first_two(documents):\n    return documents.select(range(2))\n"
 
 
@@ -52,6 +57,7 @@ def core_spec(model: Path, folder: Path, **fields: Any) -> EvaluateSpec:
 @pytest.fixture(scope="module")
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_tiny_tasks(tmp_path_factory.mktemp("evaluate") / "tasks")
+    (folder / "shots.yaml").write_text(SHOTS_TASK)
     (folder / "lost.yaml").write_text(
         (folder / "heldout_text.yaml")
         .read_text()
@@ -98,6 +104,26 @@ def runs(
             "pickled": spec(model=pickled_model(tiny_model, folder / "pickled-model")),
             "with code": spec(model=coded_model(tiny_model, folder / "coded-model")),
             "nan": spec(model=nan_model(tiny_model, folder / "nan-model")),
+            "groups": spec(
+                tasks=("heldout_choice", "shots", "heldout_answer"),
+                groups={
+                    "ours": {
+                        "choices": {
+                            "shots": {
+                                "metric": "acc",
+                                "num_fewshot": 1,
+                                "random_score": 0.25,
+                            }
+                        },
+                        "answers": {"task": "heldout_answer", "metric": "exact_match,first"},
+                    },
+                    "theirs": {
+                        "heldout_choice": {"metric": "acc"},
+                        "elsewhere": {"metric": "acc"},
+                    },
+                },
+            ),
+            "unknown metric": spec(groups={"g": {"heldout_choice": {"metric": "acc_nrom"}}}),
             "fewshot": spec(tasks=("heldout_answer",), num_fewshot=2),
             "generation": spec(generation={"max_new_tokens": 2}),
             "long": spec(max_length=4096),
@@ -269,6 +295,21 @@ def test_chat_template_system_instruction_and_generation_reach_the_model(
     assert options["until"] == ["=,"]
 
 
+def test_groups_are_averaged_with_the_examples_that_they_ask_for(runs: dict[str, Answer]) -> None:
+    result = result_of(runs["groups"])
+    choice = result.score("shots", "acc")
+    answer = result.score("heldout_answer", "exact_match", "first")
+    assert (choice.num_fewshot, answer.num_fewshot) == (1, 0)
+    expected = ((choice.value - 0.25) / 0.75 + answer.value) / 2
+    assert result.group("ours").value == pytest.approx(expected)
+    assert result.score("ours", "average").value == result.group("ours").value
+    assert result.group("theirs").value is None
+    assert result.group("theirs").reason == (
+        "1 of 2 tasks have no score: elsewhere was not evaluated"
+    )
+    assert ("theirs", "average") not in {(score.task, score.label) for score in result.scores}
+
+
 def test_a_task_folder_may_bring_code_when_allowed(runs: dict[str, Answer]) -> None:
     assert result_of(runs["coded"]).score("coded", "acc").num_items == 2
 
@@ -286,6 +327,7 @@ def test_a_template_may_reach_python_only_when_allowed(runs: dict[str, Answer]) 
         ("reaching", "a template of the tasks asks for more than its data (access to attribute"),
         ("pickled", "pytorch_model.bin, pickled weights, which can run code when read"),
         ("with code", "config.json has 'auto_map': it wants to run Python code"),
+        ("unknown metric", "task 'heldout_choice' has no metric acc_nrom; did you mean 'acc_norm'"),
         ("fewshot", "task 'heldout_answer' is defined with 0 examples"),
         ("generation", "generation has no effect"),
         ("long", "max_length is 4096, but the model has 512 positions"),

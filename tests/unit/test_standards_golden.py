@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,21 @@ def test_four_bit_floats_are_compressed_tensors_schemes_and_say_what_serves_them
     assert found == expected
     assert modifier.ignore == ("lm_head",)
     assert "needs a GPU" in standards.load(StandardKind.COMPRESSION, name).description
+
+
+def test_every_task_that_a_standard_names_is_one_of_lm_evals() -> None:
+    folder = Path(importlib.util.find_spec("lm_eval").submodule_search_locations[0]) / "tasks"  # type: ignore[union-attr,index]
+    families = "leaderboard benchmarks arc gsm8k hellaswag mmlu winogrande truthfulqa aime gpqa"
+    files = [
+        file
+        for family in (*families.split(), "hendrycks_math", "humaneval")
+        for file in (folder / family).rglob("*.yaml")
+    ]
+    pattern = re.compile(r"^(?:task|group): *(\S+)$", re.MULTILINE)
+    known = {name for file in files for name in pattern.findall(file.read_text())}
+    for name in standards.names(StandardKind.EVALUATION):
+        found = spec(name)
+        assert {*found.tasks, *(task for task, _ in leaves(found.groups))} <= known
 
 
 def test_no_evaluation_standard_is_without_golden_numbers() -> None:
