@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
+from tasks.environments import serve_folder
+from tasks.errors import EnvironmentMissing
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
-from tasks.prepare.models import convert_gguf
 from tasks.prepare.model_spec import ModelFromGguf
+from tasks.prepare.models import convert_gguf
 from tasks.standards import StandardKind, load
 from tests.fakes.body_runs import Answer, run_bodies
 from tests.fakes.tiny_mirror import write_mirror, write_raw
@@ -160,3 +162,95 @@ def test_three_tasks_of_leaderboards_bbh_equal_lm_eval_called_by_hand(
     must_equal_by_hand(result, expected, THREE)
     assert result.score("leaderboard/bbh", "average").num_items == 3 * 8
     assert "<|im_start|>" in answer.json_lines("outputs.jsonl")[0]["arguments"][0][0]
+
+
+@pytest.mark.long
+def test_all_of_bbh_that_is_there_equals_lm_eval_called_by_hand(
+    standard_model: Path, mirror: Path, tmp_path: Path
+) -> None:
+    content = load(StandardKind.EVALUATION, "leaderboard").content
+    there = {path.name for path in (mirror / "SaylorTwift" / "bbh").iterdir()}
+    tasks = tuple(
+        task
+        for task in content["groups"]["leaderboard"]["bbh"]
+        if task.removeprefix("leaderboard_bbh_") in there
+    )
+    spec = bbh_spec(standard_model, mirror, tasks, limit=8)
+    result = result_of(run_bodies(BODY, tmp_path / "run", {"bbh": spec})["bbh"])
+    expected = by_hand(
+        standard_model,
+        mirror,
+        tmp_path / "scratch",
+        tasks=list(tasks),
+        limit=8,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+    )
+    must_equal_by_hand(result, expected, tasks)
+    assert len(tasks) in (3, 24)
+
+
+@pytest.mark.long
+def test_the_gsm8k_part_of_openllm_equals_lm_eval_called_by_hand(
+    standard_model: Path, mirror: Path, tmp_path: Path
+) -> None:
+    spec = EvaluateSpec(
+        model=standard_model,
+        mirror=mirror,
+        standard="openllm",
+        overrides={"tasks": ["gsm8k"], "max_length": 2048},
+        generation={"max_new_tokens": 96},
+        limit=16,
+        batch_size=4,
+        dtype="float32",
+        device_kind="cpu",
+    )
+    result = result_of(run_bodies(BODY, tmp_path / "run", {"gsm8k": spec})["gsm8k"])
+    expected = by_hand(
+        standard_model,
+        mirror,
+        tmp_path / "scratch",
+        tasks=["gsm8k"],
+        limit=16,
+        num_fewshot=5,
+        model_args={"add_bos_token": True},
+        gen_kwargs={"max_gen_toks": 96},
+    )["gsm8k"]
+    for filter_name in ("strict-match", "flexible-extract"):
+        score = result.score("gsm8k", "exact_match", filter_name)
+        assert score.value == expected[f"exact_match,{filter_name}"]
+        assert score.num_items == 16
+    assert result.score("gsm8k", "exact_match", "strict-match").num_fewshot == 5
+    part, whole = result.group("openllm/gsm8k"), result.group("openllm")
+    assert part.value == expected["exact_match,strict-match"]
+    assert whole.value is None
+    assert (whole.reason or "").startswith("5 of 6 tasks have no score: arc_challenge was not")
+
+
+@pytest.mark.long
+def test_both_backends_agree_within_a_standard_error(
+    standard_model: Path, mirror: Path, tmp_path: Path
+) -> None:
+    try:
+        environments = serve_folder().parent
+    except EnvironmentMissing as missing:
+        pytest.skip(str(missing))
+    home = tmp_path / "run" / "home" / "labwright"
+    home.mkdir(parents=True)
+    (home / "envs").symlink_to(environments)
+    here = bbh_spec(standard_model, mirror, THREE, limit=24)
+    fields = here.model_dump(mode="json") | {
+        "backend": "vllm",
+        "batch_size": None,
+        "server": {"enforce_eager": True, "kv_cache_space_gib": 1},
+    }
+    served = EvaluateSpec.model_validate(fields)
+    answers = run_bodies(BODY, tmp_path / "run", {"hf": here, "vllm": served})
+    hf, vllm = result_of(answers["hf"]), result_of(answers["vllm"])
+    for score in hf.scores:
+        assert score.stderr is not None
+        other = vllm.score(score.task, score.metric, score.filter)
+        assert other.value == pytest.approx(score.value, abs=score.stderr)
+    first, second = hf.group("leaderboard/bbh"), vllm.group("leaderboard/bbh")
+    assert first.stderr is not None
+    assert second.value == pytest.approx(first.value, abs=first.stderr)
