@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.cli.publish import publish
+
 app = typer.Typer(
-    help="LLM research with verified artifacts: run, resume and compare experiments.",
+    help="LLM research with verified artifacts: run, resume and compare experiments. "
+    "Begin with: labwright doctor, then labwright run examples/quickstart.yaml.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -16,16 +20,49 @@ app = typer.Typer(
 )
 standards_app = typer.Typer(help="Named recipes that ship with labwright.", no_args_is_help=True)
 server_app = typer.Typer(help="The embedded Prefect server.", no_args_is_help=True)
+app.command()(publish)
 app.add_typer(standards_app, name="standards")
 app.add_typer(server_app, name="server")
 
-File = Annotated[Path, typer.Argument(help="Experiment file.", show_default=False)]
+File = Annotated[
+    Path, typer.Argument(help="Experiment file (YAML), such as examples/quickstart.yaml.")
+]
 Run = Annotated[str, typer.Argument(help="Id of a run, a unique beginning of one, or 'latest'.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value; VALUE is YAML. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value, such as steps.train.num_steps=300; VALUE is YAML. Repeatable.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout: id, status, steps, deliverables, report. For a "
+        'wrong file: id null, status "invalid", problems.',
+    ),
+]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"labwright {importlib.metadata.version('labwright')}")
+        raise typer.Exit
+
+
+@app.callback()
+def labwright(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -35,7 +72,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what is cached and what would run.")
     ] = False,
-    json: Json = False,
+    json: RunJson = False,
 ) -> None:
     """Run an experiment file; exits with 0 if all is done, 1 if not, 2 for a wrong file."""
     from flows.cli.run import dry_run as print_plan
@@ -48,7 +85,7 @@ def run(
 
 
 @app.command()
-def resume(run: Run = "latest", json: Json = False) -> None:
+def resume(run: Run = "latest", json: RunJson = False) -> None:
     """Go on with a run that did not finish: same id, same file, finished steps are kept."""
     from flows.cli.run import resume as resume_run
 
@@ -159,13 +196,14 @@ def reproduce(
 @app.command()
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The <id>_artifacts.zip of a run.")],
-    to: Annotated[Path, typer.Option("--to", help="New folder.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to make, or an empty one.")],
 ) -> None:
     """Unpack a run's bundle safely, checking every file's sha256."""
     from flows.experiment.bundle import unpack_bundle
+    from flows.experiment.record import counted
 
     manifest = unpack_bundle(bundle, to)
-    print(f"{len(manifest.files)} verified files of run {manifest.run} in {to}")
+    print(f"{counted(len(manifest.files), 'verified file')} of run {manifest.run} in {to}")
 
 
 @app.command(add_help_option=False)
@@ -175,7 +213,7 @@ def step(
     json: Json = False,
     help_: Annotated[bool, typer.Option("--help", "-h", help="Print the step's fields.")] = False,
 ) -> None:
-    """Run one step by itself: labwright step compress --help prints its fields."""
+    """Run one step, without a file: `labwright step compress --help` prints its fields."""
     from flows.cli.step import print_fields, run_step
 
     if help_ or not kind:
@@ -210,7 +248,7 @@ def server_start() -> None:
 
 @server_app.command(name="stop")
 def server_stop() -> None:
-    """Stop the server; runs that go on lose nothing but their place in its history."""
+    """Stop the server; runs go on without it, and are not shown in its history any more."""
     from flows.cli.server import stop
 
     stop()

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.terminal import STYLES, duration_words, stdout_console
-from flows.experiment import DeliverableState, RunReport, RunStatus, StepState
+from flows.experiment import DeliverableState, RunFolder, RunReport, RunStatus, StepState
+from flows.experiment.folder import runs_folder
 from tasks.errors import Corrupted
 from tasks.evaluate.group_table import group_table
 from tasks.registry import step_of
@@ -41,6 +42,9 @@ def print_outcome(report: RunReport) -> None:
         console.print(f"report    {report.report}", soft_wrap=True, highlight=False)
     if report.bundle:
         console.print(f"bundle    {report.bundle}", soft_wrap=True, highlight=False)
+    if report.status is not RunStatus.DONE:
+        logs = RunFolder(runs_folder() / report.id).logs
+        console.print(f"logs      {logs}", soft_wrap=True, highlight=False)
     console.print("\ntry next")
     for command in next_commands(report):
         console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)

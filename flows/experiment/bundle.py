@@ -27,7 +27,7 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError
 
 from tasks.artifacts import ManifestEntry
-from tasks.errors import Corrupted, StoreError
+from tasks.errors import Corrupted, Problem, SpecError, StoreError
 from tasks.spec import Frozen
 
 MANIFEST = "MANIFEST.json"
@@ -119,11 +119,17 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> ManifestE
     return ManifestEntry(path=name, size_bytes=size, sha256=digest.hexdigest())
 
 
+WHICH_FILE = "`labwright show ID` names the bundle of a run"
+
+
 def unpack_bundle(path: Path, folder: Path, max_bytes: int | None = None) -> BundleManifest:
     """Unpack into a folder that does not exist yet; raises `Corrupted` and leaves nothing behind.
 
     `max_bytes` limits what the manifest may ask for; the free space of the disk always does.
     """
+    if not path.is_file():
+        what = "is no plain file" if path.exists() else "there is no such file"
+        raise SpecError([Problem(f"{what}; {WHICH_FILE}", str(path))])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} exists already; name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +145,8 @@ def unpack_bundle(path: Path, folder: Path, max_bytes: int | None = None) -> Bun
                     _extract(archive, members[entry.path], entry, whole, path)
                 whole.replace(folder)
     except UNREADABLE as error:
-        raise Corrupted(str(path), f"is not a readable zip: {error}") from error
+        reason = f"is no zip, or was cut short ({error}); {WHICH_FILE}"
+        raise Corrupted(str(path), reason) from error
     except OSError as error:
         raise StoreError(f"cannot unpack {path}: {error.strerror or error}") from error
     return manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +270,55 @@ def test_defaults_and_bounds_are_spelled_as_yaml_would():
     assert rows["gpus"].type == "whole number, at least 0"
     assert rows["gpus"].default == "0"
     assert rows["timeout_s"].default == "null"
+
+
+@pytest.mark.parametrize("extra", [[], ["--dry-run"]])
+def test_a_wrong_file_is_an_object_on_stdout_where_json_is_asked_for(
+    home: Path, tmp_path: Path, extra: list[str]
+):
+    path = tmp_path / "bad.yaml"
+    path.write_text("steps:\n  a: {kind: comand}\n  b: {kind: command}\n")
+    done = labwright(home, "run", str(path), "--json", *extra)
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert (found["id"], found["status"], len(found["problems"])) == (None, "invalid", 2)
+    assert [f"error: {problem}" for problem in found["problems"]] == done.stderr.splitlines()
+
+
+def test_a_run_that_cannot_be_resumed_is_an_object_too(home: Path):
+    done = labwright(home, "resume", "ZZZ", "--json")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (2, "invalid")
+
+
+def test_a_script_without_inputs_runs_every_time_by_itself(home: Path, tmp_path: Path):
+    (tmp_path / "hi.py").write_text("open('hi.txt', 'w').write('hi')")
+    arguments = ["step", "command", "--set", "script=python hi.py", "--json"]
+    found = [json.loads(labwright(home, *arguments, cwd=tmp_path).stdout) for _ in range(2)]
+    assert [answer["state"] for answer in found] == ["done", "done"]
+
+
+def test_the_version_is_printed(home: Path):
+    done = labwright(home, "--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"labwright \d+\.\d+.*\n", done.stdout)
+
+
+def test_what_is_no_bundle_is_refused_in_words(home: Path, tmp_path: Path):
+    (tmp_path / "text.zip").write_text("no zip")
+    for path, status, words in (
+        (tmp_path / "text.zip", 1, "is no zip, or was cut short"),
+        (Path("/dev/zero"), 2, "is no plain file"),
+        (tmp_path, 2, "is no plain file"),
+        (tmp_path / "absent.zip", 2, "there is no such file"),
+    ):
+        done = labwright(home, "unpack", str(path), "--to", str(tmp_path / "to"))
+        assert done.returncode == status
+        assert words in done.stderr
+        assert "labwright show ID" in done.stderr
+        assert not (tmp_path / "to").exists()
+
+
+def test_one_step_is_no_steps(home: Path, tmp_path: Path):
+    path = tmp_path / "one.yaml"
+    path.write_text("steps: {a: {kind: command, script: echo, inputs: {}}}")
+    assert labwright(home, "validate", str(path)).stdout == f"{path}: sound, 1 step\n"

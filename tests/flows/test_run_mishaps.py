@@ -34,6 +34,7 @@ from flows.experiment import (
 )
 from flows.experiment.execute import Call
 from flows.experiment.folder import unfinished_runs
+from flows.server import ServerState, port_words
 from tasks.errors import LabwrightError, SpecError, StoreError
 
 ONE = "experiment: {name: one}\nsteps:\n  one: {kind: command, script: echo, inputs: {}}\n"
@@ -416,3 +417,15 @@ async def test_the_start_of_the_server_is_said(
     with pytest.raises(LabwrightError):
         await run(tmp_path, ONE, None, Hearing())
     assert said == ["starting the Prefect server …"] * lines
+
+
+@pytest.mark.parametrize(
+    ("port", "words"),
+    [(4200, ""), (4317, "port 4200 is taken: the Prefect server is at http://127.0.0.1:4317")],
+)
+def test_a_server_on_another_port_than_asked_for_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, port: int, words: str
+):
+    monkeypatch.setenv("LABWRIGHT_SERVER_PORT", "4200")
+    ServerState(port, os.getpid(), 0, "token").write(home)
+    assert port_words() == words
