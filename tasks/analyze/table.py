@@ -19,7 +19,7 @@ def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[s
     metrics = list(dict.fromkeys(r.label for row in rows for r in row.recoveries))
     levels = {r.comparison.confidence for row in rows for r in row.recoveries}
     interval = " / ".join(f"{percent(level)} interval" for level in sorted(levels))
-    scored = {label: label.partition("/") for label in metrics}
+    scored = {label: label.rpartition("/") for label in metrics}
     has_serving = any(row.serving for row in rows)
     headers = ["model", "size"]
     for label in metrics:

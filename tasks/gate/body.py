@@ -150,7 +150,7 @@ def _scores_of(evaluation: Evaluation) -> dict[str, Score]:
 
 
 def _key(metric: str) -> MetricKey:
-    task, _, label = metric.partition("/")
+    task, _, label = metric.rpartition("/")  # a group's task has slashes: leaderboard/bbh
     return task, label
 
 

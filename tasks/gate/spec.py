@@ -27,8 +27,8 @@ BITS_PER_BYTE = "bits_per_byte"
 
 
 def _task_and_metric(name: str) -> str:
-    task, slash, metric = name.partition("/")
-    if not (task and slash and metric) or "/" in metric or any(map(str.isspace, name)):
+    parts = name.split("/")  # a group's task has slashes: leaderboard/bbh/average
+    if len(parts) < 2 or not all(parts) or any(map(str.isspace, name)):
         raise ValueError("must be task/metric, e.g. heldout_text/bits_per_byte")
     return name
 

@@ -19,6 +19,7 @@ from tasks.evaluate.group_table import group_table
 from tasks.evaluate.groups import GroupScore, score_groups
 from tasks.evaluate.scores import averages
 from tasks.evaluate.spec import Score
+from tasks.gate.spec import MetricName
 
 GROUPS = TypeAdapter(dict[NodeName, Group])
 
@@ -204,6 +205,15 @@ def test_the_table_shows_every_node_indented_and_says_why_a_score_is_absent() ->
     assert lines[4].startswith("    a ")
     assert lines[4].split() == ["a", "0.5000", "0.2000", "0.7500", "0.5000", "8"]
     assert lines[5].startswith("  b ")
+
+
+def test_a_gate_takes_the_average_of_a_nested_group_by_name() -> None:
+    name = TypeAdapter(MetricName)
+    assert name.validate_python("openllm/average") == "openllm/average"
+    assert name.validate_python("leaderboard/bbh/average") == "leaderboard/bbh/average"
+    for wrong in ("average", "leaderboard//average", "/average", "leaderboard/"):
+        with pytest.raises(ValidationError, match="must be task/metric"):
+            name.validate_python(wrong)
 
 
 @pytest.mark.parametrize(
