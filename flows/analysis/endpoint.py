@@ -47,7 +47,7 @@ class Endpoint:
         """The text of the answer, without thoughts and control characters; `NoAnswer` if none."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                return _text_in(await self._post(messages))
+                return self._scrubbed(_text_in(await self._post(messages)))
         except TimeoutError:
             words = f"{self.base_url} gave no answer in {self.timeout_s:g} s"
             raise NoAnswer(self._scrubbed(words)) from None

@@ -35,6 +35,7 @@ class FakeOpenAI:
         token_s: float = 0.0005,
         api_key: str | None = None,
         fail: Callable[[int], int | None] = never,  # index of a request -> HTTP status, or None
+        raw: bytes | None = None,  # answer with these bytes instead, whatever they are
         port: int = 0,
     ):
         self.model = model
@@ -43,6 +44,7 @@ class FakeOpenAI:
         self.token_s = token_s
         self.api_key = api_key
         self.fail = fail
+        self.raw = raw
         self.requests: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -95,7 +97,9 @@ def _handler(server: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             """Tests read `server.requests`; an access log would only be noise."""
 
         def answer(self, status: int, document: object) -> None:
-            payload = json.dumps(document).encode()
+            self.send_bytes(status, json.dumps(document).encode())
+
+        def send_bytes(self, status: int, payload: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
@@ -126,6 +130,8 @@ def _handler(server: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             index = server.accept(body)
             if status := server.fail(index):
                 return self.answer(status, {"error": {"message": "told to fail"}})
+            if server.raw is not None:
+                return self.send_bytes(200, server.raw)
             tokens = server.tokens(index, body)
             usage = {
                 "prompt_tokens": _num_prompt_tokens(body),
