@@ -141,7 +141,8 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     """Reasons and caveats, each once, with what they are of."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        label = row.step if row.outcome is Outcome.EQUAL else f"{row.step} {row.what}"
+        is_whole_step = row.outcome is Outcome.EQUAL and row.reason is not None
+        label = row.step if is_whole_step else f"{row.step} {row.what}"
         if row.reason:
             head = "not comparable: " if row.outcome is Outcome.NOT_COMPARABLE else ""
             found.setdefault(f"{head}{row.reason}", []).append(label)
