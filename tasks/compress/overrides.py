@@ -79,7 +79,8 @@ def _set_actorder(modifier: Modifier, value: Any) -> Modifier:
     if modifier.name != "GPTQModifier":
         return modifier
     groups = {name: _without_actorder(group) for name, group in modifier.groups.items()}
-    return modifier.replace(actorder=None if value == "none" else value, config_groups=groups)
+    order = None if value == "none" else str(value)  # plain text, as recipes are written as YAML
+    return modifier.replace(actorder=order, config_groups=groups)
 
 
 def _without_actorder(group: QuantizationGroup) -> dict[str, Any]:

@@ -223,6 +223,14 @@ def test_an_override_equal_to_what_stands_there_changes_nothing() -> None:
     assert resolved("w4a16", group_size=128, observer="mse") == resolved("w4a16")
 
 
+def test_a_recipe_with_every_override_is_written_and_read_back() -> None:
+    recipe = resolved(
+        "w4a16", group_size=64, num_bits=8, symmetric=False, observer="minmax", actorder="weight",
+        dampening_fraction=0.1, ignore=["re:.*mlp.*"],
+    )  # fmt: skip
+    assert read(recipe.to_yaml()).modifiers == recipe.modifiers
+
+
 def test_an_override_leaves_activations_alone() -> None:
     before, after = resolved("w8a8"), resolved("w8a8", observer="minmax", smoothing_strength=0.5)
     groups = [recipe.modifiers[1].groups["group_0"] for recipe in (before, after)]
