@@ -16,8 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.analyze.intervals import fieller_interval
-from tasks.analyze.paired import MIN_UNITS, PairedComparison, PairedItems
+from tasks.analyze.paired import PairedComparison, PairedItems, Statistic, compare_paired
 from tasks.analyze.power import more_items_needed
 from tasks.analyze.rows import Sample
 from tasks.benchmark.spec import LoadPoint
@@ -25,6 +24,7 @@ from tasks.errors import nearest
 from tasks.evaluate.spec import Score
 from tasks.gate.judge import Measured
 
+MIN_SKEWED_UNITS = 60  # below, Student's t covers less than 94% where scores are skewed
 MIN_NORMAL_ITEMS = 300  # below, a standard error alone makes no interval
 
 
@@ -108,9 +108,9 @@ def latency(
 def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float) -> Measured:
     """A score by itself, its items independent or grouped by their source.
 
-    Clopper & Pearson (1934), Biometrika 26:404, for 0/1 items: exact, and so conservative. Ratios
-    of sums as in a comparison (Fieller with Student's t over sources). Scores without items, such
-    as F1 or group averages, have their standard error, from `MIN_NORMAL_ITEMS` items on.
+    Clopper & Pearson (1934), Biometrika 26:404, for 0/1 items: exact, and so conservative. Other
+    items as in a comparison, with a baseline of zero, from `MIN_SKEWED_UNITS` on. Scores without
+    items, such as F1 or group averages, have their standard error, from `MIN_NORMAL_ITEMS` on.
     """
     if not samples:
         return _from_standard_error(score, confidence)
@@ -124,23 +124,21 @@ def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float)
         if any(sources)
         else None,
     )
-    _, top, bottom = items.units()
-    num_units = len(top)
-    estimate = float(top.sum() / bottom.sum())
-    unit = "items" if items.cluster is None else "sources of items"
+    num_units = len(items.units()[0])
+    estimate = float(items.variant.sum() / items.denominator.sum())
     exact = _binomial(items, confidence) if items.is_binary else None
     if exact is not None and items.cluster is None:
-        return Measured(estimate, *exact, num_units, unit)
-    if num_units < MIN_UNITS:
-        reason = f"{num_units} independent units are too few for an interval ({MIN_UNITS} needed)"
-        return Measured(estimate, None, None, num_units, unit, reason)
-    spread = fieller_interval(top, bottom, confidence)
-    if spread is None:
-        return Measured(estimate, None, None, num_units, unit, "its items differ too much")
-    if exact is not None:
-        # Items that agree within few sources say no more than as many independent ones would.
-        spread = min(spread[0], exact[0]), max(spread[1], exact[1])
-    return Measured(estimate, *spread, num_units, unit)
+        return Measured(estimate, *exact, len(lines))
+    if num_units < MIN_SKEWED_UNITS:
+        reason = f"{num_units} independent units are too few for an interval"
+        return Measured(
+            estimate, num_units=len(lines), reason=f"{reason} ({MIN_SKEWED_UNITS} needed)"
+        )
+    found = paired(compare_paired(items, Statistic.DIFFERENCE, confidence=confidence))
+    if exact is None or found.low is None or found.high is None:
+        return found
+    # Items that agree within few sources say no more than as many independent ones would.
+    return replace(found, low=min(found.low, exact[0]), high=max(found.high, exact[1]))
 
 
 def _binomial(items: PairedItems, confidence: float) -> tuple[float, float]:

@@ -342,14 +342,28 @@ def test_a_score_of_right_and_wrong_items_has_the_exact_interval() -> None:
 
 
 def test_items_of_few_sources_do_not_count_as_independent() -> None:
-    alone = {f"{n}": Sample(float(n % 40 < 30), 1.0, None) for n in range(400)}
-    grouped = {name: one._replace(cluster=f"{int(name) % 40}") for name, one in alone.items()}
-    score = Score(task="t", metric="acc", value=0.75, num_items=400)
+    alone = {f"{n}": Sample(float(n % 100 < 75), 1.0, None) for n in range(1000)}
+    grouped = {name: one._replace(cluster=f"{int(name) % 100}") for name, one in alone.items()}
+    score = Score(task="t", metric="acc", value=0.75, num_items=1000)
     narrow, wide = (measures.score(score, samples, 0.95) for samples in (alone, grouped))
     assert narrow.low is not None
     assert wide.low is not None
     assert wide.low < narrow.low
-    assert wide.num_units == 40
+
+
+def test_skewed_items_have_an_interval_that_covers_or_none() -> None:
+    score = Score(task="t", metric="nats", value=1.0, num_items=60)
+    num_covered = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        items = {f"{n}": Sample(rng.lognormvariate(0, 0.5), 1.0, None) for n in range(60)}
+        found = measures.score(score, items, 0.95)
+        assert found.low is not None
+        assert found.high is not None
+        num_covered += found.low <= math.exp(0.125) <= found.high
+    assert num_covered >= 268, "fewer have a chance of 1 in 1000 where the coverage is 94%"
+    few = dict(list(items.items())[:59])
+    assert not measures.score(score, few, 0.95).has_interval
 
 
 def test_a_score_without_items_needs_a_standard_error_and_many_items() -> None:
@@ -362,7 +376,7 @@ def test_a_score_without_items_needs_a_standard_error_and_many_items() -> None:
 
 def test_a_score_must_be_low_where_lower_is_better(bench: Bench) -> None:
     rng = random.Random(3)
-    values = [rng.uniform(1, 3) for _ in range(60)]
+    values = [rng.uniform(1, 3) for _ in range(120)]
     for higher_is_better, expected in ((False, Verdict.FAILED), (True, Verdict.PASSED)):
         evaluation = bench.evaluation(values, higher_is_better=higher_is_better)
         found = bench.judge(kind="score", metric="text/acc", evaluation=evaluation, threshold=1.5)

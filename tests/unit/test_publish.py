@@ -25,7 +25,7 @@ from tasks.store import Record, Store, open_store
 from tests.fakes.quickstart import labwright
 
 TOKEN = "hf_" + "secret0" * 5
-NUM_ITEMS = 60
+NUM_ITEMS = 120
 
 
 # -- a small run, made by hand -------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_a_folder_holds_the_model_and_a_card_that_the_hub_reads(small: Home, tmp
     assert front["base_model"] == "lab/base"
     assert front["base_model_relation"] == "quantized"
     assert {"labwright", "compress", "int-quantized"} <= set(front["tags"])
-    assert "| text/bits_per_byte | 2.02 (2.02 to 2.02) | 2 | 99.01% (99.01–99.01) | 60 |" in card
+    assert "| text/bits_per_byte | 2.02 (2.02 to 2.02) | 2 | 99.01% (99.01–99.01) | 120 |" in card
     assert "labwright run small.yaml --set steps.w8.seed=1" in card
     assert "quant_stage" in card
     assert "torch 2.13.0" in card
