@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-standards_app = typer.Typer(help="Named recipes that ship with labwright.", no_args_is_help=True)
+standards_app = typer.Typer(help="Recipes, evaluations, workloads and pipelines by name.", no_args_is_help=True)
 server_app = typer.Typer(help="The embedded Prefect server.", no_args_is_help=True)
 app.command()(publish)
 app.add_typer(standards_app, name="standards")
@@ -232,7 +232,7 @@ def standards_list(json: Json = False) -> None:
 
 @standards_app.command(name="show")
 def standards_show(name: Annotated[str, typer.Argument(help="Name of a standard.")]) -> None:
-    """Print a standard's YAML."""
+    """Print each value of a standard, and where it comes from."""
     from flows.cli.standards import print_standard
 
     print_standard(name)
