@@ -3,6 +3,7 @@
 home/objects/ab/<sha256>              bytes by their digest, mode 0444
      records/<step>/<identity>.json   one finished step each
      leases/<identity>                flock of whoever computes it
+     leases/view-<digest>             flock of whoever lays that view out
      staging/<identity>/              where that one works
      views/<digest>/                  artifacts laid out for reading
      scratch/<random>/                half-made files of one process each
@@ -40,6 +41,9 @@ class Layout:
 
     def view(self, digest: str) -> Path:
         return self.home / "views" / _checked(DIGEST, digest)
+
+    def view_lock(self, digest: str) -> Path:
+        return self.home / "leases" / f"view-{_checked(DIGEST, digest)}"
 
     @property
     def scratch(self) -> Path:

@@ -4,14 +4,18 @@
     views/<digest>/<name>      -> ../../objects/ab/<sha256>     a file artifact, its suffix kept
 
 A view holds no bytes of its own, except for files that must be executable, which are copies. It is
-compared with its manifest each time that it is asked for, and made anew where it differs.
+compared with its manifest each time that it is asked for, and made anew where it differs, under its
+lock: a view that is right is never taken away from those who read it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.artifacts import ArtifactRef, Manifest, ManifestEntry
@@ -33,32 +37,42 @@ class Views:
         """A link to a file artifact, under its readable name."""
         view = self._layout.view(ref.digest)
         link = view / safe_name(ref.name)
-        if view.is_symlink() or not view.is_dir():
-            self._discard(view)
-            files.make_folder(view)
         if not self._is_link(link, ref.digest):
-            temporary = scratch_path(self._layout.scratch)
-            self._link(temporary, ref.digest, link)
-            if link.is_dir() and not link.is_symlink():
-                self._discard(link)
-            os.replace(temporary, link)
+            with self._lock(ref.digest):
+                if view.is_symlink() or not view.is_dir():
+                    self._discard(view)
+                    files.make_folder(view)
+                temporary = scratch_path(self._layout.scratch)
+                self._link(temporary, ref.digest, link)
+                if link.is_dir() and not link.is_symlink():
+                    self._discard(link)
+                os.replace(temporary, link)
         return link
 
     def of_folder(self, ref: ArtifactRef, manifest: Manifest) -> Path:
         """A folder of links with the files of a manifest, and nothing else."""
         view = self._layout.view(ref.digest)
-        while not self._is_right(view, manifest):
-            fresh = scratch_path(self._layout.scratch)
-            self._build(fresh, manifest, view)
-            self._discard(view)
-            files.make_folder(view.parent)
-            try:
-                os.rename(fresh, view)
-            except OSError:
-                if not os.path.lexists(view):
-                    raise
-                self._discard_tree(fresh)  # another process was faster; look at what it made
+        if not self._is_right(view, manifest):
+            with self._lock(ref.digest):
+                if not self._is_right(view, manifest):  # else another has made it meanwhile
+                    fresh = scratch_path(self._layout.scratch)
+                    self._build(fresh, manifest, view)
+                    self._discard(view)
+                    files.make_folder(view.parent)
+                    os.rename(fresh, view)
         return view
+
+    @contextmanager
+    def _lock(self, digest: str) -> Iterator[None]:
+        """Keep every other process and thread from changing this view."""
+        path = self._layout.view_lock(digest)
+        files.make_folder(path.parent)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _build(self, folder: Path, manifest: Manifest, view: Path) -> None:
         folder.mkdir()
@@ -74,6 +88,12 @@ class Views:
     def _is_right(self, view: Path, manifest: Manifest) -> bool:
         if view.is_symlink() or not view.is_dir():
             return False
+        try:
+            return self._holds(view, manifest)
+        except FileNotFoundError:
+            return False  # another, who found it wrong, takes it away at this moment
+
+    def _holds(self, view: Path, manifest: Manifest) -> bool:
         found: set[str] = set()
         for folder, folders, names in os.walk(view):
             if any(os.path.islink(os.path.join(folder, name)) for name in folders):
@@ -97,7 +117,7 @@ class Views:
 
     def _is_link(self, path: Path, digest: str) -> bool:
         expected = os.path.relpath(self._layout.object(digest), path.parent)
-        return path.is_symlink() and os.readlink(path) == expected
+        return not path.parent.is_symlink() and path.is_symlink() and os.readlink(path) == expected
 
     def _discard(self, path: Path) -> None:
         """Take away what is wrong, in one step; bodies that read through it keep their files."""

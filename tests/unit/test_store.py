@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -393,3 +394,41 @@ def test_importing_the_store_loads_nothing_heavy() -> None:
     code += "print([name for name in ('torch', 'prefect', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def read_at_once(home: Path, refs: list[ArtifactRef], start: Any, failures: Any) -> None:
+    store = LocalStore(home)
+    for ref in refs:
+        start.wait(timeout=30)
+        try:
+            view = store.materialize(ref)
+            assert sorted(path.name for path in view.iterdir()) == [f"{i}.txt" for i in range(40)]
+            assert all(path.read_text() for path in view.iterdir())
+        except (OSError, AssertionError) as error:
+            failures.put(repr(error))
+
+
+def test_readers_that_come_at_once_never_lose_what_they_read(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    num_readers, refs = 4, []
+    for number in range(25):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for i in range(40):
+            (folder / f"{i:02}.txt").write_text(f"{number} {i}")
+        refs.append(store.put(folder, ArtifactKind.FOLDER, "shared"))
+    processes = multiprocessing.get_context("fork")
+    start, failures = processes.Barrier(num_readers), processes.Queue()
+    readers = [
+        processes.Process(
+            target=read_at_once, args=(store.home, refs, start, failures), daemon=True
+        )
+        for _ in range(num_readers)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert failures.empty(), failures.get()
+    assert [reader.exitcode for reader in readers] == [0] * num_readers
