@@ -80,7 +80,7 @@ def ablations(runs: Sequence[RunEvidence]) -> list[Ablation]:
 
 def ablations_of(subject: RunEvidence, others: Sequence[RunEvidence]) -> list[Ablation]:
     """One run against every other that differs from it in one field; the others stand before."""
-    if subject.resolved is None:
+    if subject.resolved is None or not subject.results:
         return []
     kept = [run for run in distinct(others) if run.report.id != subject.report.id]
     found = [row for run in kept if (row := _compare(run, subject)) is not None]
@@ -188,7 +188,7 @@ def ablation_facts(rows: Sequence[Ablation]) -> Iterator[Fact]:
         change = f"{row.parameter}: {json.dumps(row.before)} → {json.dumps(row.after)}"
         for outcome in row.outcomes:
             yield _fact(change, outcome, f"runs {row.before_run} and {row.after_run}")
-    idle = [row for row in rows if not row.outcomes]
+    idle = [row for row in rows if not row.outcomes and row.num_equal]
     for parameter in dict.fromkeys(row.parameter for row in idle):
         those = [row for row in idle if row.parameter == parameter]
         num_equal = sum(row.num_equal for row in those)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flows.analysis.facts import printable
 from tasks.scrubbing import Scrubber, own_secrets
 from tasks.settings import Settings
 
@@ -25,9 +26,6 @@ MAX_ANSWER_BYTES = 1 << 20
 MAX_ANSWER_TOKENS = 1200
 MAX_TEXT_CHARACTERS = 8000
 THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
 
 
 class NoAnswer(Exception):
@@ -108,7 +106,7 @@ def _text_in(content: bytes) -> str:
         raise NoAnswer("the answer is no chat completion") from None
     if not isinstance(text, str):
         raise NoAnswer("the answer holds no text")
-    plain = CONTROL.sub("", THOUGHTS.sub("", text)).strip()
+    plain = printable(THOUGHTS.sub("", text)).strip()
     if not plain:
         raise NoAnswer("the answer is empty")
     return plain[:MAX_TEXT_CHARACTERS]

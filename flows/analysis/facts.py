@@ -8,7 +8,9 @@ The same run gives the same facts, byte for byte: nothing here knows the time or
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -16,10 +18,15 @@ from pydantic import Field
 
 from tasks.spec import Frozen
 
+CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
 
 class FactKind(StrEnum):
     """What a fact is about, in the order in which facts are told."""
 
+    RUN = "the run"
     PERFORMANCE = "performance"
     BOTTLENECK = "bottlenecks"
     BASELINE = "against the baseline"
@@ -54,16 +61,28 @@ def plural(count: int, noun: str, many: str = "") -> str:
     return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"
 
 
+def printable(text: str) -> str:
+    """Text without what moves a cursor, colours, or turns the direction of writing."""
+    return CONTROL.sub("", text)
+
+
 def as_markdown(title: str, facts: Sequence[Fact], prose: str = "") -> str:
-    """facts.md: prose if there is any, then claims under their kinds with numbers and source."""
+    """facts.md: prose if there is any, then claims under their kinds with numbers and source.
+
+    What names and models say cannot become HTML.
+    """
     lines = [f"# {title}", ""]
     if prose:
-        lines += ["Written by a language model over the facts below.", "", prose, ""]
+        lines += ["Written by a language model over the facts below.", "", _plain(prose), ""]
     for kind, those in by_kind(facts).items():
         lines += [f"## {kind.value.capitalize()}", ""]
         for fact in those:
             mark = "**Look at this:** " if fact.needs_attention else ""
             numbers = json.dumps(fact.numbers)
-            lines += [f"- {mark}{fact.claim}  ", f"  `{numbers}` ({fact.source})"]
+            lines += [f"- {mark}{_plain(fact.claim)}  ", f"  `{numbers}` ({_plain(fact.source)})"]
         lines.append("")
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return html.escape(printable(text), quote=False)

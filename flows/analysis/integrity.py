@@ -138,7 +138,8 @@ def model_facts(evidence: RunEvidence) -> Iterator[Fact]:
             source=f"record of step {name}",
             needs_attention=True,
         )
-    yield _digests(evidence)
+    if evidence.records:
+        yield _digests(evidence)
 
 
 def _compressed(name: str, result: CompressResult) -> Fact:

@@ -205,8 +205,8 @@ def _steps(evidence: RunEvidence) -> list[tuple[str, ...]]:
                 step.state.value,
                 f"{step.seconds:.1f} s" if step.seconds is not None else "",
                 f"{computed:.1f} s" if computed is not None else "",
-                ", ".join(step.upstream),
                 (step.identity or "")[:DIGEST_CHARACTERS],
+                ", ".join(step.upstream),
             )
         )
     return lines

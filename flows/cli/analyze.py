@@ -17,7 +17,7 @@ from rich.text import Text
 from flows.analysis.ablation import ablations, ablations_of, distinct
 from flows.analysis.endpoint import NoAnswer, endpoint_of
 from flows.analysis.evidence import RunEvidence
-from flows.analysis.facts import Fact, as_markdown, by_kind
+from flows.analysis.facts import Fact, as_markdown, by_kind, printable
 from flows.analysis.findings import facts_of
 from flows.analysis.keep import FACTS_JSON, FACTS_MARKDOWN, keep
 from flows.analysis.prose import Prose, write_prose
@@ -102,8 +102,7 @@ def _print(console: Console, analysis: Analysis) -> None:
         console.print(Text(f"\n{kind.value}", style="bold"))
         for fact in facts:
             mark = ("! ", "bold yellow") if fact.needs_attention else "  "
-            line = Text.assemble(mark, fact.claim, (f"  ({fact.source})", "dim"))
-            line.stylize("default")
+            line = Text.assemble(mark, printable(fact.claim), (f"  ({fact.source})", "dim"))
             console.print(line, soft_wrap=not console.is_terminal, highlight=False)
     folder = analysis.run.folder.page
     console.print(f"\nfacts     {folder / FACTS_MARKDOWN}", soft_wrap=True, highlight=False)

@@ -156,7 +156,7 @@ def load_plot(
         unit = quantity.rpartition("_")[2]
         axes.set(title=title, xlabel="output tokens per second")
         axes.set_ylabel(f"{words}, {percentile} ({unit})")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.legend()
     return buffer.getvalue()
 

@@ -13,13 +13,14 @@ from flows.analysis.ablation import ablations, ablations_of
 from flows.analysis.bottlenecks import critical_path
 from flows.analysis.comparison import words_of
 from flows.analysis.evidence import RunEvidence
-from flows.analysis.facts import Fact, FactKind
+from flows.analysis.facts import Fact, FactKind, as_markdown
 from flows.analysis.findings import facts_of
 from flows.analysis.numbers import check_numbers
 from flows.analysis.runs import runs_at
 from flows.cli.analyze import analyze
 from flows.cli.report import report
 from flows.experiment.folder import RunFolder
+from flows.experiment.record import RunStatus, StepState
 from tasks.analyze.paired import Method, PairedComparison, Statistic
 from tasks.errors import SpecError
 from tasks.store import open_store
@@ -226,3 +227,28 @@ def test_a_page_shows_gates_samples_and_how_to_reproduce(tmp_path: Path) -> None
     assert page.count('<p class="label">right answer</p><pre class="said"> yes</pre>') >= 3
     assert f"labwright run {tmp_path}/kept.yaml --set steps.train.num_steps=300" in page
     assert f"git checkout {'c' * 40}" in page
+
+
+def test_a_run_that_failed_says_why_and_claims_nothing_of_what_is_not_there(tmp_path: Path) -> None:
+    run = keep_run(tmp_path, with_analysis=False)
+    kept = run.read()
+    assert kept is not None
+    failed = {
+        name: step.model_copy(update={"state": StepState.FAILED, "error": "out of memory\ndetails"})
+        for name, step in kept.steps.items()
+    }
+    run.write(kept.model_copy(update={"status": RunStatus.FAILED, "steps": failed}))
+    found = facts(run)
+    assert {fact.kind for fact in found} == {FactKind.RUN}
+    assert found[0].claim == "0 of 6 steps have a result; the run is failed"
+    assert found[1].claim == "step data failed: out of memory"
+    assert ablations_of(RunEvidence.read(run), []) == []
+
+
+def test_names_cannot_steer_a_terminal_or_become_html_in_markdown() -> None:
+    fact = Fact(
+        kind=FactKind.DATA, claim="\x1b[31m<b>bold</b>\u202e", numbers={}, source="<i>s</i>"
+    )
+    text = as_markdown("t", [fact])
+    assert "&lt;b&gt;bold&lt;/b&gt;" in text
+    assert not {"\x1b", "\u202e", "<b>", "<i>"} & {*text, *re.findall(r"<\w>", text)}
