@@ -9,12 +9,13 @@ sum(numerator) / sum(denominator): accuracy (0 or 1 over 1), bits per byte (bits
 Which method answers is decided by the data, and stands in the answer:
 
     exact    0/1 items without clusters, below `MIN_SCORE_ITEMS` of them or `MIN_DISCORDANT` that
-             differ: the exact unconditional interval (Chan & Zhang 1999)
+             differ: the exact unconditional interval (Chan & Zhang 1999); with clusters, where
+             fewer than `MIN_UNITS` differ, on as many items as there are effective clusters
     score    more: the score interval of a ratio (Tang et al. 2003) or of a difference (Tango 1998)
              of paired proportions
-    fieller  anything else, from `MIN_UNITS` independent units on: Fieller's (1954) interval of a
-             ratio of paired means with Student's t; units are clusters where items share a source;
-             with 0/1 items never narrower than the score interval
+    fieller  anything else, where `MIN_UNITS` independent units differ: Fieller's (1954) interval
+             of a ratio of paired means with Student's t; units are clusters where items share a
+             source; with 0/1 items never narrower than the score interval
     none     fewer units: no interval is offered, and the answer says why
 
 Pure: no files, no clock; randomness is a seed.
@@ -43,7 +44,7 @@ from tasks.analyze.intervals import (
 )
 from tasks.spec import Frozen
 
-MIN_UNITS = 30  # below, Student's t cannot make up for skewed units
+MIN_UNITS = 30  # that differ; below, Student's t cannot make up for skewed units
 MIN_BINARY_ITEMS = 10  # below, an exact interval would say next to nothing
 MIN_SCORE_ITEMS = 300  # below, and with fewer discordant ones, the score test is not trusted
 MIN_DISCORDANT = 50
@@ -238,8 +239,9 @@ class PairedQuestion:
             alone = score_interval(parameter, self.table, confidence)
             return min(spread[0], alone[0]), max(spread[1], alone[1])
         assert self.table is not None
-        interval = exact_interval if self.method is Method.EXACT else score_interval
-        return interval(parameter, self.table, confidence)
+        if self.method is Method.EXACT:
+            return exact_interval(parameter, self._as_if_independent(), confidence)
+        return score_interval(parameter, self.table, confidence)
 
     def p_values(self, value: float) -> tuple[float, float] | None:
         """One-sided p-values of 'it is at most `value`' and 'at least `value`'; None as above."""
@@ -253,8 +255,22 @@ class PairedQuestion:
             alone = score_p_values(parameter, self.table, value)
             return max(found[0], alone[0]), max(found[1], alone[1])
         assert self.table is not None
-        test = exact_p_values if self.method is Method.EXACT else score_p_values
-        return test(parameter, self.table, value)
+        if self.method is Method.EXACT:
+            return exact_p_values(parameter, self._as_if_independent(), value)
+        return score_p_values(parameter, self.table, value)
+
+    def _as_if_independent(self) -> PairedTable:
+        """The table of as many items as there would be if those of a source were all one and alike.
+
+        Effective sample size under the largest design effect, sum(size^2) / sum(size) (Kish 1965,
+        Survey Sampling, 5.4), for the exact interval of a proportion from clusters (Korn & Graubard
+        1998, Survey Methodology 24:193). Conservative where items of a source differ.
+        """
+        assert self.table is not None
+        sizes = self.items.units()[2]
+        alike = float((sizes**2).sum() / sizes.sum())
+        counts = (self.table.both, self.table.only_top, self.table.only_bottom, self.table.total)
+        return PairedTable(*(count / alike for count in counts))
 
 
 def _method(
@@ -268,9 +284,18 @@ def _method(
             return Method.NONE, f"{few_items} ({MIN_BINARY_ITEMS} needed)"
         few = table.total < MIN_SCORE_ITEMS or table.discordant < MIN_DISCORDANT
         return Method.EXACT if few else Method.SCORE, None
+    num_differing = int(np.count_nonzero(differences))
+    if table is not None and num_differing < MIN_UNITS:
+        if num_units < MIN_BINARY_ITEMS:
+            few_units = f"{num_units} independent sources are too few for an interval"
+            return Method.NONE, f"{few_units} ({MIN_BINARY_ITEMS} needed)"
+        return Method.EXACT, None
     if num_units < MIN_UNITS:
         few_units = f"{num_units} independent units are too few for an interval"
         return Method.NONE, f"{few_units} ({MIN_UNITS} needed)"
+    if num_differing < MIN_UNITS:
+        few_units = f"the models differ on {num_differing} of {num_units} independent units only"
+        return Method.NONE, f"{few_units}, too few for an interval ({MIN_UNITS} needed)"
     return Method.FIELLER, None
 
 
