@@ -175,14 +175,14 @@ def test_all_of_bbh_that_is_there_equals_lm_eval_called_by_hand(
         for task in content["groups"]["leaderboard"]["bbh"]
         if task.removeprefix("leaderboard_bbh_") in there
     )
-    spec = bbh_spec(standard_model, mirror, tasks, limit=8)
+    spec = bbh_spec(standard_model, mirror, tasks, limit=4)
     result = result_of(run_bodies(BODY, tmp_path / "run", {"bbh": spec})["bbh"])
     expected = by_hand(
         standard_model,
         mirror,
         tmp_path / "scratch",
         tasks=list(tasks),
-        limit=8,
+        limit=4,
         apply_chat_template=True,
         fewshot_as_multiturn=True,
     )
