@@ -88,20 +88,26 @@ def variables(spec: CommandSpec, context: BodyContext) -> dict[str, str]:
 
 
 def keep(spec: CommandSpec, work: Path, kept: Path) -> int:
-    """Move what the patterns name to `kept`; one that names nothing fails."""
+    """Move what the patterns name to `kept`; one that names nothing fails.
+
+    What lies behind a link is somebody else's: it stays where it is, and counts as nothing.
+    """
     kept.mkdir()
     num_files = 0
     for pattern in spec.outputs:
-        found = [path for path in sorted(work.glob(pattern)) if _is_output(path, work)]
+        matched = sorted(work.glob(pattern))
+        found = [path for path in matched if _is_output(path, work)]
         found += [
             path
-            for folder in work.glob(pattern)
-            if folder.is_dir() and not folder.is_symlink()
+            for folder in matched
+            if folder.is_dir() and _link_to(folder, work) is None
             for path in sorted(folder.rglob("*"))
             if _is_output(path, work)
         ]
         if not found and pattern != EVERYTHING:
-            raise RuntimeError(f"outputs: the script left nothing that matches '{pattern}'")
+            links = [link for path in matched if (link := _link_to(path, work)) is not None]
+            why = f"; '{links[0].relative_to(work)}' is a link, copy what it names" if links else ""
+            raise RuntimeError(f"outputs: the script left nothing that matches '{pattern}'{why}")
         for path in dict.fromkeys(found):
             target = kept / path.relative_to(work)
             if target.exists():
@@ -113,9 +119,16 @@ def keep(spec: CommandSpec, work: Path, kept: Path) -> int:
 
 
 def _is_output(path: Path, work: Path) -> bool:
-    """A regular file of the script's own: neither an input nor a link."""
-    inside = path.relative_to(work)
-    return path.is_file() and not path.is_symlink() and inside.parts[0] != INPUTS
+    """A regular file of the script's own: neither an input nor a link, nor behind one."""
+    is_input = path.relative_to(work).parts[0] == INPUTS
+    return path.is_file() and not is_input and _link_to(path, work) is None
+
+
+def _link_to(path: Path, work: Path) -> Path | None:
+    """The first link on the way from `work` to a path, itself included; None if there is none."""
+    way = [path, *path.parents]
+    below = reversed(way[: way.index(work)])
+    return next((part for part in below if part.is_symlink()), None)
 
 
 if __name__ == "__main__":
