@@ -24,7 +24,7 @@ from infra.pins import labwright_home
 ROOT = Path(__file__).parents[1]
 MARK = "LABWRIGHT_TEST_SESSION"
 
-pytest_plugins = ("tests.fakes.tiny_model", "tests.fakes.quickstart")
+pytest_plugins = ("tests.fakes.figures", "tests.fakes.quickstart", "tests.fakes.tiny_model")
 
 
 def pytest_configure(config: pytest.Config) -> None:

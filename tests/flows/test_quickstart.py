@@ -20,6 +20,7 @@ from tasks.metrics import read_metrics
 from tasks.registry import step_of
 from tasks.spec import Spec
 from tasks.store import open_store
+from tests.fakes.figures import Figure
 from tests.fakes.quickstart import FILE, QuickstartRun, labwright, small_arguments
 
 COMPRESSED = ("w8a8", "w4a16", "fp8_dynamic")
@@ -34,14 +35,16 @@ def spec_of(quickstart: QuickstartRun, name: str, kind: str) -> Spec:
     return spec
 
 
-def test_the_main_job_is_done_and_prints_one_object(quickstart: QuickstartRun) -> None:
+def test_the_main_job_is_done_and_prints_one_object(
+    quickstart: QuickstartRun, figure: Figure
+) -> None:
     summary = quickstart.summary
     assert summary["status"] == "done"
     assert {step["state"] for step in summary["steps"].values()} <= {"done", "cached"}
     assert all(len(step["identity"]) == 64 for step in summary["steps"].values())
     assert all(item["state"] == "delivered" for item in summary["deliverables"].values())
     assert Path(summary["report"]).is_file()
-    print(f"\nthe quickstart with small sizes took {quickstart.seconds:.0f} s")
+    figure("quickstart with small sizes, cold", f"{quickstart.seconds:.0f} s")
 
 
 def test_the_loss_falls_and_its_curve_is_kept(quickstart: QuickstartRun) -> None:
@@ -116,7 +119,7 @@ def test_the_bundle_holds_what_the_run_promised_and_unpacks_safely(
 
 
 def test_a_warm_rerun_is_cached_and_needs_no_server(
-    quickstart: QuickstartRun, tmp_path: Path
+    quickstart: QuickstartRun, figure: Figure
 ) -> None:
     variables = {
         "LABWRIGHT_HOME": str(quickstart.home),
@@ -132,11 +135,16 @@ def test_a_warm_rerun_is_cached_and_needs_no_server(
     identities = {name: step["identity"] for name, step in summary["steps"].items()}
     assert identities == {n: s["identity"] for n, s in quickstart.summary["steps"].items()}
     share = seconds / quickstart.seconds
-    print(f"\nwarm rerun: {seconds:.2f} s, {share:.1%} of the cold run with small sizes")
+    figure(
+        "quickstart with small sizes, warm over cold",
+        f"{seconds:.2f} s, {share:.1%}",
+        aim="under 3 s, at most 1%",
+        ratio=share,
+    )
 
 
 def test_one_change_runs_only_what_depends_on_it(
-    quickstart: QuickstartRun, prefect_server: str
+    quickstart: QuickstartRun, prefect_server: str, figure: Figure
 ) -> None:
     variables = {"LABWRIGHT_HOME": str(quickstart.home), "PREFECT_API_URL": prefect_server}
     change = small_arguments("analysis.title=Another title")
@@ -150,7 +158,12 @@ def test_one_change_runs_only_what_depends_on_it(
     assert {name for name, step in steps.items() if step["state"] == "done"} == {"analysis"}
     assert steps["analysis"]["state"] == "done"
     own = steps["analysis"]["seconds"]
-    print(f"\none step changed: {seconds:.2f} s, {seconds - own:.2f} s over the step (aim: 3)")
+    figure(
+        "quickstart, one step changed, over that step",
+        f"{seconds - own:.2f} s",
+        aim="at most 3 s",
+        ratio=seconds / own,
+    )
 
 
 async def test_the_flow_called_from_python_finds_what_the_file_computed(

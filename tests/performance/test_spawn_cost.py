@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 from tasks.process import Command, run
+from tests.fakes.figures import Figure
 
 NUM_ROUNDS = 20
 AIM_MS = 80.0
 
 
-async def test_spawn_cost(tmp_path: Path) -> None:
+async def test_spawn_cost(tmp_path: Path, figure: Figure) -> None:
     argv = (sys.executable, "-c", "pass")
     command = Command(
         argv=argv,
@@ -34,8 +35,9 @@ async def test_spawn_cost(tmp_path: Path) -> None:
         supervised_ms.append(1000 * (time.perf_counter() - started))
         assert outcome.exit_code == 0
     bare, supervised = statistics.median(bare_ms), statistics.median(supervised_ms)
-    print(f"\nspawn, median of {NUM_ROUNDS}      ms")
-    print(f"  bare                {bare:8.1f}")
-    print(f"  supervised          {supervised:8.1f}")
-    print(f"  difference          {supervised - bare:8.1f}   (aim: {AIM_MS:g})")
-    print(f"  ratio               {supervised / bare:8.2f}")
+    figure(
+        f"supervised process over a bare one, median of {NUM_ROUNDS}",
+        f"{supervised - bare:.0f} ms",
+        aim=f"at most {AIM_MS:g} ms",
+        ratio=supervised / bare,
+    )

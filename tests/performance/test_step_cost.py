@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tasks.spec import Placement
+from tests.fakes.figures import Figure
 from tests.fakes.steps import CountSpec, ToySpec, count, toy
 
 NUM_CACHED, NUM_COMPUTED = 30, 5
@@ -20,7 +21,7 @@ CACHED_AIM_MS, COMPUTED_AIM_MS = 20.0, 250.0
 
 
 async def test_cost_of_a_cached_step_over_a_bare_prefect_task(
-    home: Path, prefect_server: str
+    home: Path, prefect_server: str, figure: Figure
 ) -> None:
     from prefect import flow, task
 
@@ -47,13 +48,17 @@ async def test_cost_of_a_cached_step_over_a_bare_prefect_task(
             store_ms.append(1000 * (time.perf_counter() - started))
 
     await measure()
-    medians = [statistics.median(found) for found in (bare_ms, cached_ms, store_ms)]
-    tell(f"cached step, median of {NUM_CACHED}", "bare task", "cached step", medians, CACHED_AIM_MS)
-    print(f"  of it in the store {medians[2]:9.1f}")
+    bare_task, cached, store = map(statistics.median, (bare_ms, cached_ms, store_ms))
+    figure(
+        f"cached step over a bare task, median of {NUM_CACHED}",
+        f"{cached - bare_task:.1f} ms, {store:.1f} ms of it in the store",
+        aim=f"at most {CACHED_AIM_MS:g} ms",
+        ratio=cached / bare_task,
+    )
 
 
 async def test_cost_of_a_computed_step_over_its_body_by_hand(
-    home: Path, prefect_server: str, tmp_path: Path
+    home: Path, prefect_server: str, tmp_path: Path, figure: Figure
 ) -> None:
     from prefect import flow
 
@@ -76,9 +81,13 @@ async def test_cost_of_a_computed_step_over_its_body_by_hand(
             store_ms.append(1000 * (time.perf_counter() - started))
 
     await measure()
-    medians = [statistics.median(found) for found in (by_hand_ms, step_ms, store_ms)]
-    tell(f"computed step, median of {NUM_COMPUTED}", "by hand", "step", medians, COMPUTED_AIM_MS)
-    print(f"  without Prefect    {medians[2]:9.1f}")
+    by_hand, step, store = map(statistics.median, (by_hand_ms, step_ms, store_ms))
+    figure(
+        f"computed step over its body by hand, median of {NUM_COMPUTED}",
+        f"{step - by_hand:.0f} ms, {store - by_hand:.0f} ms without Prefect",
+        aim=f"at most {COMPUTED_AIM_MS:g} ms",
+        ratio=step / by_hand,
+    )
 
 
 def run_by_hand(spec: CountSpec, folder: Path) -> None:
@@ -96,12 +105,3 @@ def run_by_hand(spec: CountSpec, folder: Path) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def tell(title: str, baseline: str, name: str, medians: list[float], aim_ms: float) -> None:
-    before, after, _ = medians
-    print(f"\n{title}        ms")
-    print(f"  {baseline:18} {before:9.1f}")
-    print(f"  {name:18} {after:9.1f}")
-    print(f"  difference         {after - before:9.1f}   (aim: {aim_ms:g})")
-    print(f"  ratio              {after / before:9.2f}")

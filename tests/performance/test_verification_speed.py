@@ -16,6 +16,7 @@ import pytest
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.digests import DIGESTS
 from tasks.store.local import LocalStore
+from tests.fakes.figures import Figure
 
 CHECKOUT = Path(__file__).parents[2]
 SIZE_BYTES = 256 * 1024 * 1024
@@ -30,7 +31,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def test_verification_keeps_up_with_hashlib(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Figure
 ) -> None:
     """One file and a folder of the same size, beside hashlib.file_digest, page cache warm."""
     block = os.urandom(1 << 20)
@@ -68,15 +69,17 @@ def test_verification_keeps_up_with_hashlib(
             rates.append(SIZE_BYTES / baseline_s / 1e6)
     store.verify(refs["one file"])
     again_s = seconds(lambda: store.verify(refs["one file"]))
-    with capsys.disabled():
-        print(f"\n  verification of {SIZE_BYTES >> 20} MiB; hashlib {median(rates):.0f} MB/s")
-        for name, values in ratios.items():
-            print(f"    {name:12}  {median(values):.2f} of hashlib's speed")
-        print(f"    again in one process: {again_s * 1e6:.0f} µs")
+    for name, values in ratios.items():
+        figure(
+            f"verification of {SIZE_BYTES >> 20} MiB, {name}, over hashlib's speed",
+            f"{median(values) * median(rates):.0f} MB/s, again {again_s * 1e6:.0f} µs",
+            aim="ratio at least 0.9",
+            ratio=median(values),
+        )
     assert len(DIGESTS._known) == NUM_SHARDS + 1, "what was hashed is remembered"
 
 
-def test_fingerprints_of_all_bodies(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fingerprints_of_all_bodies(figure: Figure) -> None:
     """First in a fresh process, then again."""
     code = """
 import sys, time
@@ -97,9 +100,8 @@ print(len(modules), first - started, again - first)
         [sys.executable, "-c", code, *bodies], capture_output=True, check=True, cwd=CHECKOUT
     )
     num_modules, first_s, again_s = (float(text) for text in done.stdout.split())
-    with capsys.disabled():
-        print(
-            f"\n  fingerprints of {len(bodies)} bodies, {num_modules:.0f} modules: "
-            f"first {first_s * 1e3:.0f} ms, again {again_s * 1e3:.2f} ms"
-        )
+    figure(
+        f"fingerprints of {len(bodies)} bodies, {num_modules:.0f} modules",
+        f"first {first_s * 1e3:.0f} ms, again {again_s * 1e3:.2f} ms",
+    )
     assert num_modules >= len(bodies)
