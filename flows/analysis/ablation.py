@@ -224,7 +224,7 @@ def _fact(change: str, outcome: Outcome, source: str) -> Fact:
         )
     if outcome.p_holm is not None:
         numbers["p_holm"] = outcome.p_holm
-        words += f", p {outcome.p_holm:.2g} after Holm"
+        words += f", p {outcome.p_holm:#.2g} after Holm"
     return Fact(
         kind=FactKind.ABLATION,
         claim=f"{change} changed {outcome.name}: {words}",

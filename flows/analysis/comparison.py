@@ -17,13 +17,12 @@ from tasks.analyze import AnalyzeResult
 from tasks.analyze.paired import PairedComparison
 from tasks.analyze.spec import Recovery, VariantRow
 from tasks.analyze.table import percent
-from tasks.benchmark.spec import BenchmarkResult
 
 MAX_PLACES = 6
 
 
 def comparison_facts(evidence: RunEvidence) -> Iterator[Fact]:
-    """Recovery by metric, size and speed of every analysis; service levels of every benchmark."""
+    """Recovery by metric, and size, of every analysis's variants."""
     for name, result in evidence.of_type(AnalyzeResult):
         source = f"rows of step {name}"
         corrected = _corrected(result.rows)
@@ -32,9 +31,7 @@ def comparison_facts(evidence: RunEvidence) -> Iterator[Fact]:
                 p_holm = corrected.get((row.name, recovery.label))
                 yield _recovery(row.name, recovery, result.baseline, source, p_holm)
             if row.name != result.baseline:
-                yield from _size_and_speed(row, result, source)
-    for name, benchmark in evidence.of_type(BenchmarkResult):
-        yield from _service_level(name, benchmark)
+                yield from _size(row, result, source)
 
 
 def words_of(found: PairedComparison) -> str:
@@ -89,7 +86,7 @@ def _recovery(
         units = f", {plural(found.num_items, 'item')}"
         if found.num_units != found.num_items:
             units += f" from {plural(found.num_units, 'source')}"
-    tested = f", p {p_holm:.2g} after Holm" if p_holm is not None else ""
+    tested = f", p {p_holm:#.2g} after Holm" if p_holm is not None else ""
     return Fact(
         kind=FactKind.BASELINE,
         claim=f"{variant} against {baseline}, {recovery.label}{units}: {words_of(found)}{tested}",
@@ -111,7 +108,7 @@ def _corrected(rows: tuple[VariantRow, ...]) -> Mapping[tuple[str, str], float]:
     return dict(zip(found, holm([p for p in found.values() if p is not None]), strict=True))
 
 
-def _size_and_speed(row: VariantRow, result: AnalyzeResult, source: str) -> Iterator[Fact]:
+def _size(row: VariantRow, result: AnalyzeResult, source: str) -> Iterator[Fact]:
     base = next(one for one in result.rows if one.name == result.baseline)
     if row.size_fraction is not None and row.model_size_bytes and base.model_size_bytes:
         yield Fact(
@@ -124,38 +121,4 @@ def _size_and_speed(row: VariantRow, result: AnalyzeResult, source: str) -> Iter
                 "base_size_bytes": base.model_size_bytes,
             },
             source=source,
-        )
-    if row.serving is not None and base.serving is not None:
-        ours, theirs = row.serving, base.serving
-        ratio = ours.output_tokens_per_s / theirs.output_tokens_per_s
-        repeats = min(ours.num_repeats, theirs.num_repeats)
-        yield Fact(
-            kind=FactKind.BASELINE,
-            claim=f"{row.name} served {digits(ours.output_tokens_per_s)} output tokens/s at "
-            f"{ours.throughput_load}, {base.name} {digits(theirs.output_tokens_per_s)} at "
-            f"{theirs.throughput_load}: {ratio:.1%} in the medians of "
-            f"{plural(repeats, 'repeat')}; no interval, so no difference is claimed",
-            numbers={
-                "tokens_per_s": ours.output_tokens_per_s,
-                "base_tokens_per_s": theirs.output_tokens_per_s,
-                "ratio": ratio,
-                "num_repeats": repeats,
-            },
-            source=source,
-        )
-
-
-def _service_level(name: str, result: BenchmarkResult) -> Iterator[Fact]:
-    loads: dict[str, list[bool]] = {}
-    for point in result.points:
-        if point.slo_met is not None:
-            loads.setdefault(point.load, []).append(point.slo_met)
-    for load, met in loads.items():
-        yield Fact(
-            kind=FactKind.BASELINE,
-            claim=f"{name} kept its service level under {load} in {sum(met)} of "
-            f"{plural(len(met), 'repeat')}",
-            numbers={"num_met": sum(met), "num_repeats": len(met)},
-            source=f"points of step {name}",
-            needs_attention=not all(met),
         )

@@ -14,6 +14,7 @@ from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, plural
 from flows.analysis.integrity import data_facts, model_facts
 from flows.analysis.performance import performance_facts
+from flows.analysis.serving import serving_facts
 from flows.experiment.record import StepState
 
 
@@ -25,6 +26,7 @@ def facts_of(evidence: RunEvidence, ablations: Sequence[Ablation] = ()) -> tuple
         *(fact for step, lines in curves.items() for fact in performance_facts(step, lines)),
         *bottleneck_facts(evidence),
         *comparison_facts(evidence),
+        *serving_facts(evidence),
         *ablation_facts(ablations),
         *data_facts(evidence),
         *model_facts(evidence),

@@ -6,7 +6,7 @@
 The text is first brought to compatibility form (NFKC), so that other scripts' and raised digits
 count. Then a number of the text is in the facts if, signs aside, some number of theirs
 
-    is equal to it, or
+    is equal to it, in full or at the four significant digits that claims print, or
     rounds to it at the decimals that are written, where it has two significant digits or more;
 
 `12%` is looked for as 0.12, `1.8 million` as 1,800,000, and number words as integers: `two`,
@@ -19,12 +19,13 @@ can tell.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from flows.analysis.facts import Fact
+from flows.analysis.facts import Fact, digits
 
 MARK = " [not in the facts]"
 SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
@@ -85,6 +86,7 @@ def check_numbers(text: str, facts: Sequence[Fact]) -> CheckedText:
 
 def _wrong(text: str, known: Iterable[float]) -> Iterator[Span]:
     values = {abs(number) for number in known}
+    values |= {float(digits(number)) for number in values}
     for match in NUMBER.finditer(text):
         if not _is_known(match, values):
             yield Span(match.start(), match.end(), match[0])
@@ -96,12 +98,14 @@ def _is_known(match: re.Match[str], known: set[float]) -> bool:
     is_glued = match["glued"] is not None and match["glued"] not in UNITS_GLUED
     if is_glued or PLAIN.fullmatch(match["digits"]) is None:
         return False
-    digits = match["digits"].replace(",", "")
+    written = match["digits"].replace(",", "")
     factor = SCALES[match["scale"].strip().lower()] if match["scale"] else 1.0
     factor *= float(f"1{match['power']}") if match["power"] else 1.0
     factor /= 100 if match["percent"] else 1
-    value = float(digits) * factor
-    decimals = len(digits.partition(".")[2])
-    significant = len(digits.replace(".", "").lstrip("0"))
+    value = float(written) * factor
+    if not math.isfinite(value):
+        return False
+    decimals = len(written.partition(".")[2])
+    significant = len(written.replace(".", "").lstrip("0"))
     slack = 0.5 * 10.0**-decimals * factor if significant >= 2 else 0.0
     return any(abs(value - number) <= slack + 1e-9 * max(value, number) for number in known)

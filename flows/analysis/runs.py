@@ -6,6 +6,7 @@ for runs in runs_at(Path("experiments")):       # one list a file, oldest run fi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from flows.experiment.folder import RunFolder, all_runs
 from flows.experiment.record import RunReport
 from tasks.errors import SpecError, StoreError
 
-MAX_RUNS = 60  # of one file; pairs of them are compared
+MAX_RUNS = 30  # of one file; pairs of them are compared item by item
+LOGGER = logging.getLogger(__name__)
 
 
 def runs_of_file(file: str) -> list[RunEvidence]:
@@ -52,5 +54,8 @@ def _read(is_meant: Callable[[RunFolder, RunReport], bool]) -> list[RunEvidence]
             continue
         if report is not None and is_meant(run, report):
             meant.setdefault(report.file, []).append(run)
+    for file, runs in meant.items():
+        if len(runs) > MAX_RUNS:
+            LOGGER.warning("%s: of its %d runs the newest %d are read", file, len(runs), MAX_RUNS)
     newest = [run for runs in meant.values() for run in runs[-MAX_RUNS:]]
     return [RunEvidence.read(run) for run in sorted(newest, key=lambda run: run.id)]

@@ -14,6 +14,7 @@ from flows.analysis.numbers import check_numbers
 from flows.analysis.prose import Prose
 from flows.analysis.runs import runs_of_file
 from flows.experiment import find_run, finish_abandoned
+from tasks.errors import SpecError
 
 
 def report(name: str, out: Path | None) -> None:
@@ -22,9 +23,11 @@ def report(name: str, out: Path | None) -> None:
 
     finish_abandoned()
     run = RunEvidence.read(find_run(name))
+    target = out.absolute() if out else run.folder.page / RUN_PAGE
+    if target.is_dir():
+        raise SpecError(f"--out: {target} is a folder; name a file, such as {target}/{RUN_PAGE}")
     facts = facts_of(run, ablations_of(run, runs_of_file(run.report.file)))
     page = page_of(run, facts, _kept_prose(run, facts))
-    target = out.absolute() if out else run.folder.page / RUN_PAGE
     print(keep(target.parent, target.name, page))
 
 

@@ -17,11 +17,13 @@ from flows.analysis.facts import Fact, FactKind, as_markdown
 from flows.analysis.findings import facts_of
 from flows.analysis.numbers import check_numbers
 from flows.analysis.runs import runs_at
+from flows.analysis.serving import words_of as speed_words
 from flows.cli.analyze import analyze
 from flows.cli.report import report
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunStatus, StepState
 from tasks.analyze.paired import Method, PairedComparison, Statistic
+from tasks.analyze.repeats import RepeatComparison, RepeatMethod
 from tasks.errors import SpecError
 from tasks.store import open_store
 from tests.fakes.kept_run import keep_run
@@ -105,6 +107,40 @@ def test_a_loss_of_quality_is_found_with_its_interval_and_needs_attention(tmp_pa
     assert "it lost some" in fact.claim
     assert fact.numbers["low"] < fact.numbers["recovery"] < fact.numbers["high"] < 1
     assert fact.numbers["p_holm"] >= fact.numbers["p_value"]
+
+
+def repeats(low: float | None, estimate: float, high: float | None) -> RepeatComparison:
+    return RepeatComparison(
+        estimate=estimate,
+        low=low,
+        high=high,
+        confidence=0.95,
+        method=RepeatMethod.WELCH if low else RepeatMethod.NONE,
+        num_repeats=3,
+        p_value=0.01 if low else None,
+        drift=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (repeats(0.8, 0.9, 0.95), "90.0% (95% interval 80.0% to 95.0%): it is slower"),
+        (repeats(1.05, 1.1, 1.2), "110.0% (95% interval 105.0% to 120.0%): it is faster"),
+        (repeats(None, 0.5, None), "50.0%; no interval, so no difference is claimed"),
+    ],
+)
+def test_speeds_are_told_by_their_repeats(found: RepeatComparison, words: str) -> None:
+    assert speed_words(found) == words
+
+
+def test_speed_and_service_levels_are_told_load_by_load(tmp_path: Path) -> None:
+    found = claims(facts(keep_run(tmp_path, said="small")), FactKind.BASELINE)
+    (slow,) = [c for c in found if c.startswith("small served 21 output tokens/s under synchr")]
+    assert "base 50 (medians of 3 repeats): 42.0% (95% interval" in slow
+    assert "it is slower, p " in slow
+    assert "bench kept its service level under synchronous in 3 of 3 repeats" in found
+    assert "bench kept its service level under concurrent 4 in 0 of 3 repeats" in found
 
 
 def test_data_that_is_missing_or_shared_is_told_with_its_counts(tmp_path: Path) -> None:
@@ -204,6 +240,12 @@ def test_a_page_escapes_whatever_a_file_or_a_model_says(tmp_path: Path) -> None:
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
     assert not re.search(r'(?:src|href)="(?!data:image/svg)', page), "nothing is fetched"
     assert "Content-Security-Policy\" content=\"default-src 'none'" in page
+
+
+def test_a_page_is_written_to_a_file_and_not_to_a_folder(tmp_path: Path) -> None:
+    run = keep_run(tmp_path, with_analysis=False)
+    with pytest.raises(SpecError, match="is a folder; name a file"):
+        report(run.id, tmp_path)
 
 
 def test_a_page_shows_what_there_is(tmp_path: Path) -> None:

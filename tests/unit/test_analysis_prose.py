@@ -57,6 +57,7 @@ def test_numbers_that_the_facts_round_to_are_left_alone(text: str) -> None:
         ("ninety percent of a dozen, twenty-three", ["ninety", "dozen", "twenty"]),
         ("fullwidth １２３ and raised 10²", ["123", "102"]),
         ("1.9 million", ["1.9 million"]),
+        ("1e999 and " + "9" * 400, ["1e999", "9" * 400]),
     ],
 )
 def test_numbers_that_are_not_in_the_facts_are_found(text: str, found: list[str]) -> None:
