@@ -6,7 +6,8 @@
 MANIFEST.json, its last member, lists every other with size and sha256. Unpacking believes nothing:
 names stay inside of the folder, links and surplus members are refused, no member grows past its
 listed size, every digest is checked, and the folder appears whole or not at all. A file whose name
-would be refused is packed under that name with the offending characters as %XX.
+would be refused is packed under that name with the offending characters as %XX; so is `%` itself,
+so that no two files share a name.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_MEMBERS = 100_000
 FORBIDDEN = "\\:\0"  # in the names of members
+ESCAPED = FORBIDDEN + "%"
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 UNREADABLE = (  # what zipfile raises for bytes that are no zip, or not any more
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -90,7 +92,7 @@ def _packable(name: str) -> str:
     """The name as it may stand in a bundle."""
     safe = "".join(
         character
-        if character.isprintable() and character not in FORBIDDEN
+        if character.isprintable() and character not in ESCAPED
         else quote(character, safe="", errors="surrogateescape")
         for character in name
     )

@@ -167,16 +167,17 @@ def test_a_folder_that_holds_something_is_not_written_to(bundle: Path, tmp_path:
         unpack_bundle(bundle, tmp_path / "out")
 
 
-def test_whatever_a_file_is_called_what_was_packed_can_be_unpacked(tmp_path: Path):
+def test_whatever_files_are_called_what_was_packed_can_be_unpacked(tmp_path: Path):
     folder = tmp_path / "odd"
     folder.mkdir()
-    for name in ("a:b.txt", "back\\slash", "new\nline", "\udcff.bin", "caf\u00e9"):
+    for name in ("a:b.txt", "a%3Ab.txt", "back\\slash", "new\nline", "\udcff.bin", "caf\u00e9"):
         (folder / name).write_text(ascii(name))
     make_bundle(tmp_path / "a.zip", {"odd": folder}, "01RUN")
     unpack_bundle(tmp_path / "a.zip", tmp_path / "out")
     found = {path.name: path.read_text() for path in (tmp_path / "out" / "odd").iterdir()}
     assert found == {
         "a%3Ab.txt": "'a:b.txt'",
+        "a%253Ab.txt": "'a%3Ab.txt'",
         "back%5Cslash": ascii("back\\slash"),
         "new%0Aline": ascii("new\nline"),
         "%FF.bin": ascii("\udcff.bin"),
