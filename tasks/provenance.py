@@ -6,12 +6,14 @@ give one record, which says which of them did.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import platform
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,19 +21,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.artifacts import file_digest
 from tasks.environments import core_lock_digest, installed_version
 from tasks.gpus import Gpu
 from tasks.scrubbing import Scrubber, own_secrets, scrub
 from tasks.settings import settings
 
 MAX_DIFF_CHARACTERS = 65_536
+MAX_UNTRACKED_NAMES = 100
+MAX_UNTRACKED_BYTES = 64 << 20  # read for their digest; files beyond count by name and size
 GIT_TIMEOUT_S = 10.0
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments],
             capture_output=True,
             timeout=GIT_TIMEOUT_S,
             check=False,
@@ -42,17 +47,64 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and uncommitted diff of the checkout around a folder; None outside of one."""
+    """Commit, uncommitted diff and untracked files of the checkout around a folder.
+
+    None outside of one. Untracked is what git neither knows nor ignores, except what Python and
+    labwright write themselves.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
     diff = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "HEAD") or ""
-    state: dict[str, Any] = {"commit": commit.strip(), "is_dirty": bool(diff)}
+    untracked = _untracked(folder)
+    state: dict[str, Any] = {"commit": commit.strip(), "is_dirty": bool(diff or untracked)}
     if diff:
         state["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()
         state["diff"] = scrub(diff)[:MAX_DIFF_CHARACTERS]
         state["diff_is_cut"] = len(diff) > MAX_DIFF_CHARACTERS
+    if untracked:
+        state["untracked_sha256"] = _digest_of(untracked)
+        state["num_untracked"] = len(untracked)
+        state["untracked"] = scrub(sorted(untracked)[:MAX_UNTRACKED_NAMES])
     return state
+
+
+def changes_digest(state: Mapping[str, Any]) -> str:
+    """64 hexadecimal digits for what is not committed of a `git_state`; empty where all is."""
+    digests = [state[key] for key in ("diff_sha256", "untracked_sha256") if key in state]
+    if len(digests) < 2:
+        return "".join(digests)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _untracked(folder: Path) -> dict[str, Path]:
+    """Files by their name in the checkout."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
+        return {}
+    root, home = Path(top.removesuffix("\n")), settings().home.resolve()
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    found = {name: root / name for name in listed.split("\0") if name}
+    return {
+        name: path
+        for name, path in found.items()
+        if "__pycache__" not in path.parts and not path.is_relative_to(home)
+    }
+
+
+def _digest_of(files: Mapping[str, Path]) -> str:
+    """sha256 over names, sizes and contents; what cannot be read counts by its name."""
+    digest, left = hashlib.sha256(), MAX_UNTRACKED_BYTES
+    for name, path in sorted(files.items()):
+        content = ""
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            content = f"{status.st_size} bytes"
+            if stat.S_ISREG(status.st_mode) and status.st_size <= left:
+                left -= status.st_size
+                content = file_digest(path)
+        digest.update(f"{name}\0{content}\0".encode())
+    return digest.hexdigest()
 
 
 def code_state() -> dict[str, Any]:

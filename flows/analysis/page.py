@@ -26,6 +26,7 @@ from tasks.benchmark.spec import BenchmarkResult, LoadPoint, ServiceLevel
 from tasks.compress.spec import CompressResult
 from tasks.evaluate.spec import EvaluateResult
 from tasks.gate import Verdict as GateVerdict
+from tasks.provenance import changes_digest
 from tasks.scrubbing import scrub
 from tasks.train import TrainResult
 
@@ -242,9 +243,8 @@ def _commit(state: Mapping[str, Any] | None) -> str:
     if not state:
         return ""
     commit = str(state["commit"])[:DIGEST_CHARACTERS]
-    if not state.get("is_dirty"):
-        return commit
-    return f"{commit} with changes {state['diff_sha256'][:DIGEST_CHARACTERS]}"
+    changes = changes_digest(state)
+    return f"{commit} with changes {changes[:DIGEST_CHARACTERS]}" if changes else commit
 
 
 def _hardware(found: Mapping[str, Any]) -> str:

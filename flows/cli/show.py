@@ -13,6 +13,7 @@ from flows.cli.terminal import duration_words, stdout_console
 from flows.experiment import RunFolder, RunReport, all_runs, find_run, finish_abandoned
 from flows.experiment.lineage import ancestors
 from tasks.errors import Corrupted, StoreError
+from tasks.provenance import changes_digest
 from tasks.scrubbing import scrub
 from tasks.store import open_store
 
@@ -194,5 +195,5 @@ def _provenance_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _commit(state: dict[str, Any] | None) -> str:
     if not state:
         return ""
-    dirty = f" and changes {state['diff_sha256'][:12]}" if state.get("is_dirty") else ""
-    return f"{state['commit'][:12]}{dirty}"
+    changes = changes_digest(state)
+    return f"{state['commit'][:12]}{f' and changes {changes[:12]}' if changes else ''}"

@@ -87,6 +87,7 @@ def _facts(step: MeasuredStep) -> Iterator[tuple[tuple[Aspect, str], Any]]:
         state = _mapping(came.get(part))
         yield (Aspect.CODE, f"{part} commit"), state.get("commit")
         yield (Aspect.CODE, f"{part} changes"), state.get("diff_sha256")
+        yield (Aspect.CODE, f"{part} untracked files"), state.get("untracked_sha256")
     for name, seed in _mapping(came.get("seeds")).items():
         yield (Aspect.SEEDS, name), seed
     for name in BUDGETS.get(step.kind, ()):

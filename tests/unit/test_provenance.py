@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.provenance import git_state
+import tasks.provenance
+from tasks.provenance import changes_digest, git_state
 from tests.fakes.steps import CountSpec, ToySpec, count, toy
 
 
@@ -103,12 +104,65 @@ def test_a_long_diff_is_cut_and_still_has_a_digest(checkout: Path) -> None:
     assert len(digests) == 2
 
 
+def test_a_file_that_git_does_not_know_yet_is_a_change_and_counts_by_content(
+    checkout: Path,
+) -> None:
+    (checkout / ".gitignore").write_text("ignored.txt\n")
+    git(checkout, "add", ".gitignore")
+    git(checkout, "commit", "-qm", "second")
+    (checkout / "ignored.txt").touch()
+    (checkout / "__pycache__").mkdir()
+    (checkout / "__pycache__" / "code.pyc").touch()
+    states = [git_state(checkout)]
+    (checkout / "deep").mkdir()
+    for text in ("a = 1", "a = 2"):
+        (checkout / "train.py").write_text(text)
+        states.append(git_state(checkout / "deep"))
+    clean, first, second = (state or {} for state in states)
+    assert clean == {"commit": git(checkout, "rev-parse", "HEAD"), "is_dirty": False}
+    assert (first["is_dirty"], first["num_untracked"], first["untracked"]) == (
+        True,
+        1,
+        ["train.py"],
+    )
+    assert changes_digest(clean) == ""
+    assert changes_digest(first) != changes_digest(second)
+
+
+def test_large_and_strange_untracked_files_count_without_being_read(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.provenance, "MAX_UNTRACKED_BYTES", 10)
+    (checkout / "large.bin").write_bytes(b"x" * 11)
+    (checkout / "link").symlink_to("nowhere")
+    (checkout / "new\nline").write_text("x")
+    first = git_state(checkout)
+    (checkout / "large.bin").write_bytes(b"x" * 12)
+    second = git_state(checkout)
+    assert first is not None
+    assert second is not None
+    assert first["untracked"] == ["large.bin", "link", "new\nline"]
+    assert first["untracked_sha256"] != second["untracked_sha256"]
+
+
+def test_what_labwright_keeps_in_a_checkout_is_no_change_of_its_code(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABWRIGHT_HOME", str(checkout / "lab"))
+    (checkout / "lab").mkdir()
+    (checkout / "lab" / "server.json").touch()
+    state = git_state(checkout)
+    assert state is not None
+    assert not state["is_dirty"]
+
+
 def test_outside_of_a_checkout_there_is_no_code_state(tmp_path: Path) -> None:
     assert git_state(tmp_path) is None
 
 
 def test_what_a_checkout_configures_is_not_run(checkout: Path, tmp_path: Path) -> None:
     git(checkout, "config", "diff.external", f"touch {tmp_path}/was-run; true")
+    git(checkout, "config", "core.fsmonitor", f"touch {tmp_path}/was-run; true")
     (checkout / "code.py").write_text("a = 3\n")
     state = git_state(checkout)
     assert state is not None
