@@ -240,7 +240,7 @@ class PairedQuestion:
             return min(spread[0], alone[0]), max(spread[1], alone[1])
         assert self.table is not None
         if self.method is Method.EXACT:
-            return exact_interval(parameter, self._as_if_independent(), confidence)
+            return exact_interval(parameter, self.as_if_independent(), confidence)
         return score_interval(parameter, self.table, confidence)
 
     def p_values(self, value: float) -> tuple[float, float] | None:
@@ -256,10 +256,10 @@ class PairedQuestion:
             return max(found[0], alone[0]), max(found[1], alone[1])
         assert self.table is not None
         if self.method is Method.EXACT:
-            return exact_p_values(parameter, self._as_if_independent(), value)
+            return exact_p_values(parameter, self.as_if_independent(), value)
         return score_p_values(parameter, self.table, value)
 
-    def _as_if_independent(self) -> PairedTable:
+    def as_if_independent(self) -> PairedTable:
         """The table of as many items as there would be if those of a source were all one and alike.
 
         Effective sample size under the largest design effect, sum(size^2) / sum(size) (Kish 1965,

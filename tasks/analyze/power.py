@@ -54,11 +54,10 @@ def mean_power(num_items: int, drop: float, sd: float, alpha: float = 0.05) -> f
 
 
 def repeats_power(num_repeats: int, drop: float, sd: float, alpha: float = 0.05) -> float:
-    """As `mean_power`, for two sides of `num_repeats` each, unpaired, of equal spread."""
+    """As `mean_power`, for `compare_repeats` with so many repeats of equal spread a side."""
     _check(drop, sd=sd)
-    return _t_power(
-        -math.log1p(-drop) / sd * math.sqrt(num_repeats / 2), 2 * num_repeats - 2, alpha
-    )
+    noncentrality = -math.log1p(-drop) / sd * math.sqrt(num_repeats / 2)
+    return _t_power(noncentrality, 2 * num_repeats - 2, alpha, num_repeats - 1)
 
 
 def items_needed(
@@ -189,12 +188,15 @@ def _least(power_of: Callable[[int], float], power: float) -> int:
     return high
 
 
-def _t_power(noncentrality: float, degrees: int, alpha: float) -> float:
+def _t_power(
+    noncentrality: float, degrees: int, alpha: float, claimed_degrees: int | None = None
+) -> float:
+    """Of a t statistic against the bound of as many, or of fewer `claimed_degrees`."""
     from scipy import stats
 
     if degrees < 1:
         return 0.0
-    bound = stats.t.ppf(1 - alpha / 2, degrees)
+    bound = stats.t.ppf(1 - alpha / 2, claimed_degrees or degrees)
     upper = stats.nct.sf(bound, degrees, noncentrality)
     # scipy's noncentral t loses its far tail to NaN where the power is 1 or 0 anyway.
     return float(upper) if np.isfinite(upper) else float(noncentrality > bound)

@@ -2,12 +2,14 @@
 
     compare_repeats([101.2, 99.8, 100.4, 100.9], [97.1, 97.9, 96.8, 97.3], order="ABABABAB")
 
-The answer is the ratio B / A of geometric means with Welch's t interval of logarithms (Welch 1947,
-Biometrika 34:28) from `MIN_REPEATS` a side; below, their spread is not known and there is none. It
-covers 94% and more where logarithms are about normal or heavy-tailed, and where both sides are as
-skewed and as spread as each other; where one side is skewed and three times as spread as the other,
-93% (tests/statistics/test_repeats.py). A bootstrap over repeats is not offered: up to 40 repeats
-percentiles cover 82% to 94%, the studentised one down to 91%, nowhere better than Welch's.
+The answer is the ratio B / A of geometric means with a t interval of logarithms from `MIN_REPEATS`
+a side; below, their spread is not known and there is none. Its degrees of freedom are those of the
+side with fewer, which holds the level for normal logarithms whatever the spread of each side
+(Mickey & Brown 1966, Annals of Mathematical Statistics 37:639), and 94% for heavy tails and for a
+skewness up to 1 with one side three times as spread (tests/statistics/test_repeats.py); beyond that
+repeats are too few to show what they are like. Welch's degrees of freedom cover 93% there, and a
+bootstrap over repeats is not offered: up to 40 of them its percentiles cover 82% to 94%, studentised
+from 91% on.
 
 A and B should take turns: then a machine that warms up slows both alike, and `drift` shows it.
 """
@@ -31,7 +33,7 @@ DRIFT_ALPHA = 0.01
 class RepeatMethod(StrEnum):
     """How the interval was made."""
 
-    WELCH = "welch"
+    STUDENT = "student"
     NONE = "none"
 
 
@@ -55,7 +57,7 @@ class RepeatComparison(Frozen):
     confidence: float = Field(description="Nominal coverage of the interval.")
     method: RepeatMethod = Field(description="How the interval was made.")
     num_repeats: int = Field(description="Of the side with fewer.")
-    p_value: float | None = Field(description="Of 'B is as A': Welch's, two-sided.")
+    p_value: float | None = Field(description="Of 'B is as A': two-sided, of the same t.")
     drift: Drift | None = Field(description="Absent without an order, or with too few repeats.")
     reason: str | None = Field(default=None, description="Why there is no interval, or no trust.")
 
@@ -93,9 +95,10 @@ def compare_repeats(
             f"values drift ({change}) and the sides did not take turns: measure again, in turns"
         )
     else:
-        spread, degrees = _welch(first, second)
+        variances = [values.var(ddof=1) / len(values) for values in (first, second)]
+        spread, degrees = math.sqrt(sum(variances)), num_repeats - 1
         p_value = _two_sided(distance / spread, degrees)
-        method = RepeatMethod.WELCH
+        method = RepeatMethod.STUDENT
         factor = math.exp(_t_quantile((1 + confidence) / 2, degrees) * spread)
         low, high = math.exp(distance) / factor, math.exp(distance) * factor
     return RepeatComparison(
@@ -116,15 +119,6 @@ def _logarithms(side: str, values: Sequence[float]) -> Floats:
     if not len(found) or not np.isfinite(found).all() or (found <= 0).any():
         raise ValueError(f"repeats of {side} must be numbers above zero, found {list(values)}")
     return np.log(found)
-
-
-def _welch(first: Floats, second: Floats) -> tuple[float, float]:
-    """Standard error of the difference of means, and its degrees of freedom."""
-    parts = [values.var(ddof=1) / len(values) for values in (first, second)]
-    degrees = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
-    )
-    return math.sqrt(sum(parts)), float(degrees)
 
 
 def _drift(first: Floats, second: Floats, order: str) -> Drift | None:
@@ -153,13 +147,13 @@ def _drift(first: Floats, second: Floats, order: str) -> Drift | None:
     )
 
 
-def _two_sided(ratio: float, degrees: float) -> float:
+def _two_sided(ratio: float, degrees: int) -> float:
     from scipy import stats
 
     return float(2 * stats.t.sf(abs(ratio), degrees))
 
 
-def _t_quantile(probability: float, degrees: float) -> float:
+def _t_quantile(probability: float, degrees: int) -> float:
     from scipy import stats
 
     return float(stats.t.ppf(probability, degrees))
