@@ -91,7 +91,8 @@ class CommandSpec(Spec):
     )
     config: dict[str, Scalar | tuple[Scalar, ...]] = Field(
         default_factory=dict,
-        description="Options: `key: value` is passed as --key value, true as --key, false not.",
+        description="Options: `key: value` is passed as --key value, true as --key, false not; "
+        "sorted by key, as a mapping has no order.",
     )
     script_file: ScriptFile | None = Field(
         default=None, description="Which word is the script; found by itself."
@@ -169,8 +170,11 @@ class CommandResult(Result):
 
 
 def options(config: dict[str, Any]) -> Iterator[str]:
-    """`--key value` for each entry; true is the bare option, false leaves it out."""
-    for key, value in config.items():
+    """`--key value` for each entry, by key; true is the bare option, false leaves it out.
+
+    Sorted, as the identity is: one result must not answer for two command lines.
+    """
+    for key, value in sorted(config.items()):
         values = value if isinstance(value, tuple) else (value,)
         if value is False:
             continue

@@ -9,6 +9,7 @@ import pytest
 
 from flows.experiment import Experiment, load_experiment
 from tasks.command import CommandSpec
+from tasks.command import command as command_step
 from tasks.command.spec import script_index
 from tasks.errors import Problem, SpecError
 
@@ -203,7 +204,7 @@ def test_the_short_form_is_a_command_step_named_training(tmp_path: Path):
     spec = command(experiment, "training")
     assert spec.argv() == (
         *("python", "train.py", "--name", "two words"),
-        *("--lr", "0.1", "--fast"),
+        *("--fast", "--lr", "0.1"),
     )
     assert experiment.header.metadata == {"who": "me"}
     assert str(experiment.deliverables[0].artifact) == "${steps.training.outputs}"
@@ -218,6 +219,13 @@ def test_a_script_that_is_not_there_is_found_out_before_the_run(tmp_path: Path):
     (tmp_path / "train.py").write_text("")
     found = problems(tmp_path, "training: {script: python trian.py}")
     assert "did you mean 'train.py'?" in found["steps.training.script"].message
+
+
+def test_options_in_another_order_are_the_same_command_line_and_the_same_identity():
+    first = CommandSpec(script="echo", config={"b": 2, "a": True, "c": (1, 2)}, inputs={})
+    again = CommandSpec(script="echo", config={"c": (1, 2), "a": True, "b": 2}, inputs={})
+    assert first.argv() == again.argv() == ("echo", "--a", "--b", "2", "--c", "1", "2")
+    assert command_step.identity(first) == command_step.identity(again)
 
 
 def test_a_list_of_words_is_not_changed_by_its_options(tmp_path: Path):
