@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tasks.attempt import Attempt, BodyPlan
 from tasks.environments import installed_version
-from tasks.errors import Corrupted, EnvironmentMissing
+from tasks.errors import Corrupted, EnvironmentMissing, StoreError
 from tasks.identity import code_fingerprint, identity, locked_versions
 from tasks.observer import WorkClock, observing, tell_waiting, warn
 from tasks.spec import DeviceKind, Placement, Result, Spec, local_device_kind
@@ -141,8 +141,11 @@ class Step(Generic[S, R]):
             with observing(clock):
                 record, is_cached = await self._compute_once(store, key, resolved, placement)
         elif store.has_staging(key):  # whoever computed it was killed before it could clear up
-            async with store.lease(key):
-                await asyncio.to_thread(store.clear_staging, key)
+            try:
+                async with store.lease(key):
+                    await asyncio.to_thread(store.clear_staging, key)
+            except StoreError as error:  # the result is there all the same
+                warn(str(error))
         return Computed(self.result(record), record, is_cached, clock.seconds)
 
     async def _compute_once(

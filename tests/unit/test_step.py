@@ -38,6 +38,22 @@ async def test_a_step_is_computed_once_and_answered_from_the_store_after_that(ho
     assert not any((home / "staging").iterdir()), "a finished step leaves nothing in its way"
 
 
+async def test_a_cached_result_is_served_even_if_what_a_killed_attempt_left_cannot_be_cleared(
+    home: Path, tmp_path: Path
+) -> None:
+    first = await toy.compute(ToySpec(seed=1))
+    key = first.record.identity
+    (home / "staging" / key).mkdir(parents=True)
+    (home / "leases" / key).unlink()
+    (home / "leases" / key).mkdir()  # the lease cannot be had any more
+    witness = Witness(tmp_path / "logs")
+    with observing(witness):
+        again = await toy.compute(ToySpec(seed=1))
+    assert again.is_cached
+    assert again.result == first.result
+    assert [warning.partition(":")[0] for warning in witness.warnings] == ["cannot take the lease"]
+
+
 async def test_inputs_count_by_content_and_not_by_place(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the same")
     (tmp_path / "deep").mkdir()
