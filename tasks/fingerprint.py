@@ -7,6 +7,9 @@ computed at run time are refused, as nobody could say which code they bring in.
 
     code_fingerprint("tasks.train.body")      # the same digest in every checkout, on every Python
 
+A page that a body fills in is code of its too: what lies in the folder `templates` of a package
+counts with that package, byte by byte.
+
 MACHINERY does not count: it carries specs in and results out, and a change of it makes no other
 numbers. What bodies compute with must not be listed there.
 """
@@ -26,6 +29,7 @@ from typing import NamedTuple
 from tasks.errors import Problem, SpecError
 from tasks.syntax import Import, Source, read_source
 
+TEMPLATES = "templates"
 MACHINERY = (
     # Values on their way in and out: what they carry stands in the spec, or is verified by digest.
     "tasks.artifacts",
@@ -126,6 +130,13 @@ def _walk(module: str, root: Path | None, looked_at: set[Path]) -> dict[str, Sou
         source = _read(path)
         looked_at.add(path)
         found[name] = source
+        if path.name == "__init__.py":
+            templates = path.parent / TEMPLATES
+            looked_at.add(templates)
+            for template in sorted(templates.rglob("*")):
+                looked_at.add(template)
+                if template.is_file():
+                    found[f"{name}:{template.relative_to(templates)}"] = _read_template(template)
         for target in _named(name, path, source, root):
             if target.partition(".")[0] in packages:
                 pending.extend(_with_parents(target))
@@ -200,6 +211,11 @@ def _package_folders(top: str) -> tuple[Path, ...]:
     if spec.submodule_search_locations is None:
         return (Path(spec.origin).with_suffix(""),) if spec.origin else ()
     return tuple(Path(place) for place in spec.submodule_search_locations)
+
+
+def _read_template(path: Path) -> Source:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Source(digest=digest, imports=(), strings=frozenset(), unknown_imports=())
 
 
 def _read(path: Path) -> Source:

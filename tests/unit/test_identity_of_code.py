@@ -249,6 +249,18 @@ def test_code_counts_exactly_if_the_body_may_import_it(tree: Path, name: str, co
     assert (code_fingerprint("tasks.count.body", tree) != before) == counts
 
 
+def test_page_that_a_body_fills_in_counts_from_the_moment_that_it_is_there(tree: Path) -> None:
+    digests = [code_fingerprint("tasks.count.body", tree)]
+    templates = tree / "tasks/count/templates"
+    templates.mkdir()
+    for text in ("<p>one</p>", "<p>two</p>"):
+        (templates / "page.html").write_text(text)
+        digests.append(code_fingerprint("tasks.count.body", tree))
+    assert len(set(digests)) == 3
+    (templates / "page.html").unlink()
+    assert code_fingerprint("tasks.count.body", tree) == digests[0]
+
+
 def test_module_that_appears_later_counts(tree: Path) -> None:
     before = code_fingerprint("tasks.count.body", tree)
     (tree / "tasks/count/spec").mkdir()
