@@ -12,6 +12,7 @@ import pytest
 from infra import pins
 from tasks import environments
 from tasks.errors import EnvironmentMissing
+from tests.fakes.quickstart import demand_serving
 
 
 @pytest.fixture
@@ -54,6 +55,16 @@ def test_half_made_serve_environment_is_not_used(home: Path) -> None:
     make_serve(home, pins.has_nvidia_gpu())
     with pytest.raises(EnvironmentMissing, match=r"is half-made; type `make setup`"):
         environments.vllm_command()
+
+
+@pytest.mark.parametrize("state", ["absent", "half-made"])
+def test_the_tests_of_the_main_job_fail_and_are_not_skipped_without_it(
+    home: Path, state: str
+) -> None:
+    if state == "half-made":
+        make_serve(home, pins.has_nvidia_gpu())
+    with pytest.raises(pytest.fail.Exception, match=f"THE MAIN JOB IS NOT TESTED: .* is {state}"):
+        demand_serving()
 
 
 def test_versions_are_locked_without_local_parts_in_both_environments() -> None:
