@@ -22,7 +22,7 @@ from tasks.evaluate.groups import score_groups
 from tasks.evaluate.json_lines import clean, write_json, write_json_lines
 from tasks.evaluate.scores import averages, score_tasks
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
-from tasks.evaluate.task_folder import working_folder
+from tasks.evaluate.task_folder import own_copy, working_folder
 from tasks.model_folder import check_model_folder
 
 TABLE_WIDTH = 140  # characters, in the log
@@ -41,10 +41,12 @@ KEPT_RESULTS = (
 def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
     model_folder = context.path(spec.model)
     check_model_folder(model_folder)
-    task_folder = context.path(spec.task_folder) if spec.task_folder else None
     mirror = context.path(spec.mirror) if spec.mirror else None
-    sources = [source for source in (task_folder, mirror) if source is not None]
     with _scratch(context.out / "scratch") as scratch:
+        task_folder = None
+        if spec.task_folder:
+            task_folder = own_copy(context.path(spec.task_folder), scratch / "tasks")
+        sources = [source for source in (task_folder, mirror) if source is not None]
         _shield(scratch, context.checkpoints, allow_hub=spec.allow_hub)
         work = working_folder(scratch / "work", sources)
         os.environ["NLTK_DATA"] = str(work / "nltk_data")  # leaderboard_ifeval cuts sentences

@@ -22,7 +22,8 @@ from jinja2 import Environment
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 from lm_eval import utils as lm_eval_utils
-from lm_eval.api import metrics
+from lm_eval.api import metrics, registry
+from lm_eval.api import task as lm_eval_task
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import set_torch_seed
@@ -65,6 +66,24 @@ def confine_templates(*, allow_code: bool) -> None:
     lm_eval_utils.env.filters.update(plain.filters)
 
 
+def confine_metrics(*, allow_code: bool) -> None:
+    """Give tasks the metrics that are lm-eval's own, unless code is allowed.
+
+    For any other name lm-eval asks Hugging Face's evaluate, which runs the Python file of that name
+    in the working folder, or else one from the hub.
+    """
+
+    def own_metric(name: str, hf_evaluate_metric: bool = False) -> Any:
+        if hf_evaluate_metric or name not in registry.metric_registry:
+            raise ValueError(
+                f"metric '{name}' is not lm-eval's own but a program that evaluate would fetch "
+                "and run: read it, then set allow_task_code: true"
+            )
+        return registry.get_metric(name)
+
+    lm_eval_task.get_metric = registry.get_metric if allow_code else own_metric
+
+
 @contextlib.contextmanager
 def _refusal_in_words() -> Iterator[None]:
     try:
@@ -79,6 +98,7 @@ def _refusal_in_words() -> Iterator[None]:
 def load_tasks(spec: EvaluateSpec, task_folder: Path | None) -> Loaded:
     """Tasks with their data, set up as the spec says; ValueError with every problem in words."""
     confine_templates(allow_code=spec.allow_task_code)
+    confine_metrics(allow_code=spec.allow_task_code)
     manager = _task_manager(spec, task_folder)
     unknown = [name for name in spec.tasks if name not in manager.task_index]
     if unknown:

@@ -69,7 +69,8 @@ class EvaluateSpec(StandardSpec):
     )
     allow_task_code: bool = Field(
         default=False,
-        description="Run Python code that the task folder brings (!function, templates).",
+        description="Run Python code that the task folder brings (!function, templates, "
+        "metrics of evaluate).",
     )
     backend: Backend = Field(default=Backend.HF, description="What runs the model.")
     num_fewshot: int | None = Field(

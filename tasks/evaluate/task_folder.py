@@ -1,7 +1,9 @@
 """A folder of lm-eval task files, read without lm-eval: which names it defines, what is wrong.
 
 Task YAML has one tag of its own, `!function module.name`, which lm-eval resolves by importing a
-module beside the file; here it stays text, and a folder that brings such code is told to say so.
+module beside the file, and metrics of Hugging Face's evaluate, which are programs too; here both
+stay text, and a folder that brings such code is told to say so. What a file includes is read with
+it, whatever its suffix.
 
     problems_of(Path("tasks"), ("heldout_txt",), has_other_data=False, allow_code=False)
     # ["no task 'heldout_txt' in tasks; did you mean 'heldout_text'?"]
@@ -12,6 +14,8 @@ out as one, and the body works there.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +37,9 @@ class TaskFile(NamedTuple):
 
 class _TaskLoader(yaml.SafeLoader):
     """Plain data only; `!function` becomes a marker, every other tag is refused."""
+
+
+_CODE_INCLUDED = "(included code)"  # no key of lm-eval's
 
 
 class _Code(str):
@@ -59,7 +66,40 @@ def read_task_files(folder: Path) -> list[TaskFile]:
 
 
 def _definitions(path: Path, folder: Path) -> Iterator[TaskFile]:
+    document = _read_merged(path, folder, set())
+    has_code = _has_code(document)
+    tags = _names(document.get("tag"))
+    if "group" in document:
+        yield TaskFile(path, document["group"], tags, _names(document.get("task")), has_code)
+    elif isinstance(document.get("task"), str):
+        yield TaskFile(path, document["task"], tags, (), has_code)
+    elif has_code:
+        yield TaskFile(path, f"({path.name})", (), (), has_code)
+
+
+def _read_merged(path: Path, folder: Path, seen: set[Path]) -> dict[str, Any]:
+    """A file with what it includes, merged as lm-eval does it; all of it lies in the folder."""
     name = path.relative_to(folder)
+    if path in seen:
+        raise ValueError(f"{name} is included a second time")
+    seen.add(path)
+    document = _read(path, name)
+    included = document.pop("include", [])
+    merged: dict[str, Any] = {}
+    for other in included if isinstance(included, list) else [included]:
+        place = Path(os.path.normpath(path.parent / str(other)))
+        if not place.is_relative_to(folder):
+            raise ValueError(f"{name} includes {other}, which is not in the task folder")
+        if not place.is_file():
+            raise ValueError(f"{name} includes {other}, which is not there")
+        inherited = _read_merged(place, folder, seen)
+        if _has_code(inherited):  # is imported even where the file that includes it overrides it
+            merged[_CODE_INCLUDED] = True
+        merged.update((key, value) for key, value in inherited.items() if key != "task_list")
+    return {**merged, **document}
+
+
+def _read(path: Path, name: Path) -> dict[str, Any]:
     loader = _TaskLoader(path.read_text(encoding="utf-8"))
     try:
         document = loader.get_single_data()
@@ -71,14 +111,32 @@ def _definitions(path: Path, folder: Path) -> Iterator[TaskFile]:
         loader.dispose()
     if not isinstance(document, dict):
         raise ValueError(f"{name} is not a task file: it holds no mapping")
-    has_code = "class" in document or any(isinstance(leaf, _Code) for leaf in _leaves(document))
-    tags = _names(document.get("tag"))
-    if "group" in document:
-        yield TaskFile(path, document["group"], tags, _names(document.get("task")), has_code)
-    elif isinstance(document.get("task"), str):
-        yield TaskFile(path, document["task"], tags, (), has_code)
-    elif has_code:
-        yield TaskFile(path, f"({path.name})", (), (), has_code)
+    return document
+
+
+def _has_code(document: dict[str, Any]) -> bool:
+    """Whether lm-eval would import something that is not its own to use this."""
+    return (
+        not document.keys().isdisjoint({"class", _CODE_INCLUDED})
+        or any(isinstance(leaf, _Code) for leaf in _leaves(document))
+        or any(_is_program(metric) for metric in _metrics(document))
+    )
+
+
+def _is_program(metric: dict[str, Any]) -> bool:
+    """A metric of Hugging Face's evaluate: a Python file beside the tasks, or one from the hub."""
+    return bool(metric.get("hf_evaluate")) or not str(metric.get("metric")).isidentifier()
+
+
+def _metrics(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping with a key `metric`, in members of groups too."""
+    if isinstance(value, dict):
+        if "metric" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _metrics(item)
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -144,6 +202,20 @@ def problems_of(
             "read it, then set allow_task_code: true"
         )
     return problems
+
+
+def own_copy(folder: Path, out: Path) -> Path:
+    """The folder's files as files of their own.
+
+    The store lays folders out as links, and lm-eval looks for what a file includes or imports
+    beside the place that the link leads to.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            target = out / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    return out
 
 
 def working_folder(out: Path, sources: Iterable[Path]) -> Path:

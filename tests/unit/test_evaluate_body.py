@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from tasks.artifacts import ArtifactKind
 from tasks.environments import serve_folder
 from tasks.errors import EnvironmentMissing
 from tasks.evaluate.check import check
 from tasks.evaluate.json_lines import write_json_lines
 from tasks.evaluate.mirror import add_dataset, one_config_per_file
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
+from tasks.store.local import LocalStore
 from tests.fakes import transformers_server
 from tests.fakes.body_runs import Answer, run_bodies
 from tests.fakes.tiny_tasks import write_tiny_tasks
@@ -34,6 +36,12 @@ TEMPLATE_TASK = """\
 include: heldout_choice.yaml
 task: reaching
 doc_to_text: "{{ cycler.__init__.__globals__.os.getpid() }} {{context}}"
+"""
+# No metric of lm-eval's, and a Python file of that name in the working folder.
+MEASURED_TASK = """\
+include: heldout_choice.yaml
+task: measured
+metric_list: [{metric: mine, aggregation: mean, higher_is_better: true}]
 """
 SHOTS_TASK = """\
 include: heldout_choice.yaml
@@ -83,6 +91,13 @@ def runs(
     coded = write_tiny_tasks(folder / "coded-tasks")
     (coded / "coded.yaml").write_text(CODED_TASK)
     (coded / "first.py").write_text(CODE)
+    linked = LocalStore(folder / "store").materialize(
+        LocalStore(folder / "store").put(coded, ArtifactKind.TASKS, "coded")
+    )
+    measured = write_tiny_tasks(folder / "measured-tasks")
+    (measured / "measured.yaml").write_text(MEASURED_TASK)
+    (measured / "mine").mkdir()
+    (measured / "mine/mine.py").write_text("raise SystemExit('the code of a metric ran')\n")
     return run_bodies(
         BODY,
         folder,
@@ -96,7 +111,8 @@ def runs(
                 limit=2,
                 generation={"max_new_tokens": 2, "stop": ("=,",)},
             ),
-            "coded": spec(task_folder=coded, tasks=("coded",), allow_task_code=True),
+            "coded": spec(task_folder=linked, tasks=("coded",), allow_task_code=True),
+            "measured": spec(task_folder=measured, tasks=("measured",)),
             "reaching": spec(task_folder=reaching, tasks=("reaching",)),
             "reaching, allowed": spec(
                 task_folder=reaching, tasks=("reaching",), limit=1, allow_task_code=True
@@ -325,6 +341,7 @@ def test_a_template_may_reach_python_only_when_allowed(runs: dict[str, Answer]) 
     [
         ("nan", "likelihoods are NaN for 10 of 10 samples of task 'heldout_choice'"),
         ("reaching", "a template of the tasks asks for more than its data (access to attribute"),
+        ("measured", "metric 'mine' is not lm-eval's own but a program that evaluate would fetch"),
         ("pickled", "pytorch_model.bin, pickled weights, which can run code when read"),
         ("with code", "config.json has 'auto_map': it wants to run Python code"),
         ("unknown metric", "task 'heldout_choice' has no metric acc_nrom; did you mean 'acc_norm'"),

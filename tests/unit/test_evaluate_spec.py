@@ -115,6 +115,67 @@ def test_python_code_of_a_task_folder_runs_only_when_allowed(tiny_tasks: Path, t
     assert spec(task_folder=tiny_tasks, tasks=("heldout_text",), allow_task_code=True)
 
 
+METRIC = "metric_list: [{metric: %s, aggregation: mean, higher_is_better: true}]\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.yaml": "include: base.txt", "base.txt": "x: !function evil.f"}, "a.yaml"),
+        (
+            {
+                "a.yaml": "include: [b.txt]\nx: 1",
+                "b.txt": "include: sub/c",
+                "sub/c": "x: !function e.f",
+            },
+            "a.yaml",
+        ),
+        ({"a.yaml": METRIC % "./mine, hf_evaluate: true"}, "a.yaml"),
+        ({"a.yaml": METRIC % "rouge, hf_evaluate: true"}, "a.yaml"),
+        ({"a.yaml": METRIC % "./mine"}, "a.yaml"),
+        ({"a.yaml": "include: base", "base": METRIC % "mine/mine.py"}, "a.yaml"),
+        ({"a.yaml": "group: g\ntask: [{task: a, " + METRIC.strip() % "./mine" + "}]"}, "a.yaml"),
+    ],
+)
+def test_code_is_found_wherever_a_task_file_says_it(
+    tiny_tasks: Path, files: dict[str, str], words: str
+) -> None:
+    for name, text in files.items():
+        (tiny_tasks / name).parent.mkdir(exist_ok=True)
+        head = "task: a\n" if name == "a.yaml" and not text.startswith("group") else ""
+        (tiny_tasks / name).write_text(f"{head}{text}\n", encoding="utf-8")
+    with pytest.raises(ValidationError, match=rf"{words} in .*allow_task_code: true"):
+        spec(task_folder=tiny_tasks, tasks=("heldout_text",))
+    assert spec(task_folder=tiny_tasks, tasks=("heldout_text",), allow_task_code=True)
+
+
+@pytest.mark.parametrize(
+    ("include", "words"),
+    [
+        (
+            "../outside.yaml",
+            r"a\.yaml includes \.\./outside\.yaml, which is not in the task folder",
+        ),
+        ("/etc/hostname", "a.yaml includes /etc/hostname, which is not in the task folder"),
+        ("nowhere.yaml", "a.yaml includes nowhere.yaml, which is not there"),
+        ("a.yaml", "a.yaml is included a second time"),
+    ],
+)
+def test_a_task_file_includes_only_what_lies_in_the_folder(
+    tiny_tasks: Path, include: str, words: str
+) -> None:
+    (tiny_tasks.parent / "outside.yaml").write_text("x: 1\n", encoding="utf-8")
+    (tiny_tasks / "a.yaml").write_text(f"include: {include}\ntask: a\n", encoding="utf-8")
+    with pytest.raises(ValidationError, match=words):
+        spec(task_folder=tiny_tasks, tasks=("heldout_text",))
+
+
+def test_what_a_task_file_includes_names_tasks_too(tiny_tasks: Path) -> None:
+    (tiny_tasks / "a.yaml").write_text("include: base.txt\n", encoding="utf-8")
+    (tiny_tasks / "base.txt").write_text("task: named_there\n", encoding="utf-8")
+    assert spec(task_folder=tiny_tasks, tasks=("named_there",))
+
+
 def test_members_of_a_group_are_looked_up_too(tiny_tasks: Path) -> None:
     (tiny_tasks / "mixed.yaml").write_text(
         "group: mixed\ntask: [heldout, {task: gsm8k, num_fewshot: 2}]\n", encoding="utf-8"
