@@ -118,6 +118,7 @@ def dry_run(file: Path, overrides: Sequence[str], as_json: bool) -> None:
                 "state": planned.state.value,
                 "identity": planned.identity,
                 "upstream": planned.step.upstream,
+                "reason": scrub(planned.reason) or None,
             }
             for name, planned in found.steps.items()
         }
@@ -133,6 +134,7 @@ def plan_table(found: Plan) -> Table:
         PlanState.WILL_RUN: STYLES[StepState.RUNNING],
         PlanState.DEPENDS: STYLES[StepState.WAITING],
         PlanState.HELD_BACK: STYLES[StepState.SKIPPED],
+        PlanState.CANNOT_RUN: STYLES[StepState.FAILED],
     }
     table = Table(box=None, pad_edge=False)
     for column in ("step", "kind", "after", "state", "identity"):
@@ -141,8 +143,8 @@ def plan_table(found: Plan) -> Table:
         words = planned.state.value
         if planned.state is PlanState.DEPENDS:
             words = "will run once the steps before it have"
-        elif planned.state is PlanState.HELD_BACK:
-            words = planned.reason
+        elif planned.reason:
+            words = scrub(planned.reason)
         table.add_row(
             Text(name),
             Text(planned.step.kind, style="dim"),

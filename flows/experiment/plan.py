@@ -14,6 +14,7 @@ from enum import StrEnum
 from flows.experiment.gates import held_back
 from flows.experiment.loading import Experiment, ExperimentStep
 from tasks.command import CommandSpec
+from tasks.errors import SpecError
 from tasks.spec import Result, Spec
 from tasks.store.base import Record
 
@@ -27,7 +28,8 @@ class PlanState(StrEnum):
     CACHED = "cached"
     WILL_RUN = "will run"
     DEPENDS = "depends"  # on what the steps before it will find
-    HELD_BACK = "held back"  # by a gate that was not passed
+    HELD_BACK = "held back"  # by a gate that was not passed, or a step that cannot run
+    CANNOT_RUN = "cannot run"  # what the steps before it found makes its spec a wrong one
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class PlannedStep:
     spec: Spec | None = None
     identity: str | None = None
     record: Record | None = None
-    reason: str = ""  # why it is held back
+    reason: str = ""  # why it is held back, or cannot run
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
     """Look each step up, as far as the results before it are known.
 
     `occasion` is the run's id: what a script without declared inputs left is good for one run.
+    Raises `SpecError` for a step that depends on no other: then nothing of the file can run.
     """
     steps: dict[str, PlannedStep] = {}
     results: dict[str, Result] = {}
@@ -69,8 +72,14 @@ def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
         if any(upstream not in results for upstream in step.upstream):
             steps[name] = PlannedStep(step, PlanState.DEPENDS)
             continue
-        spec = spec_for_run(step.spec(results), occasion)
-        identity, record = look(step, spec)
+        try:
+            spec = spec_for_run(step.spec(results), occasion)
+            identity, record = look(step, spec)
+        except SpecError as error:
+            if not step.upstream:
+                raise
+            steps[name] = PlannedStep(step, PlanState.CANNOT_RUN, reason=str(error))
+            continue
         state = PlanState.CACHED if record else PlanState.WILL_RUN
         steps[name] = PlannedStep(step, state, spec, identity, record)
         if record:
@@ -81,7 +90,8 @@ def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
 def _held_back(
     step: ExperimentStep, before: Mapping[str, PlannedStep], results: Mapping[str, Result]
 ) -> str | None:
-    lost = [up for up in step.upstream if before[up].state is PlanState.HELD_BACK]
+    without_end = (PlanState.HELD_BACK, PlanState.CANNOT_RUN)
+    lost = [up for up in step.upstream if before[up].state in without_end]
     if lost:
         return f"skipped: step '{lost[0]}' did not finish"
     return held_back(step.upstream, results)

@@ -191,6 +191,29 @@ async def test_what_depends_on_a_failure_is_skipped_and_the_rest_goes_on(project
         assert bundle.read("logs/bad/stdout.txt") == b"5\n"
 
 
+WRONG_ONCE_KNOWN = """
+steps:
+  one: {kind: command, script: python write.py out.txt 1, inputs: {}}
+  bad: {kind: prepare, text: {source: "${steps.one.outputs}"},
+        heldout: {num_choices: "${steps.one.num_files}"}}
+  after: {kind: command, script: echo, inputs: {}, after: [bad]}
+  other: {kind: command, script: python write.py out.txt 3, inputs: {}}
+"""
+
+
+async def test_a_spec_that_a_result_makes_wrong_fails_its_step_on_every_run(project: Path):
+    first = await run(project, WRONG_ONCE_KNOWN)
+    assert states(first) == {"one": "done", "bad": "failed", "after": "skipped", "other": "done"}
+    found = plan(load_experiment(project / "file.yaml"), look_up)
+    assert found.steps["bad"].state is PlanState.CANNOT_RUN
+    assert "steps.bad.heldout.num_choices: must be at least 2" in found.steps["bad"].reason
+    assert found.steps["after"].state is PlanState.HELD_BACK
+    again = await run(project, WRONG_ONCE_KNOWN, "steps.other.script=python write.py out.txt 2")
+    assert states(again) == states(first) | {"one": "cached"}, "the other one is run all the same"
+    assert again.steps["bad"].error == first.steps["bad"].error
+    assert again.status is first.status is RunStatus.FAILED
+
+
 async def test_a_step_past_its_deadline_fails_and_its_logs_are_kept(project: Path):
     report = await run(
         project,
