@@ -211,8 +211,9 @@ def contains_sections(promise: ContainsSections, path: Path, name: str) -> list[
 
 def statistical_test(promise: StatisticalTest, evidence: Evidence) -> list[str]:
     """Nothing if a paired permutation test supports the claim at its level."""
-    from tasks.analyze.paired import Alternative, sign_flip_p_value
+    from tasks.analyze.paired import sign_flip_p_value
     from tasks.analyze.rows import pair, parse_samples, read_samples
+    from tasks.analyze.sign_flips import Alternative
 
     sides = []
     for reference in (promise.baseline, promise.variant):

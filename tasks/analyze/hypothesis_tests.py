@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 from pydantic import Field
 
-from tasks.analyze.paired import Alternative
+from tasks.analyze.sign_flips import Alternative
 from tasks.spec import Frozen
 
 MAX_EXACT_RANKS = 50  # beyond, ranks are many enough for the normal approximation

@@ -8,8 +8,8 @@ side with fewer, which holds the level for normal logarithms whatever the spread
 (Mickey & Brown 1966, Annals of Mathematical Statistics 37:639), and 94% for heavy tails and for a
 skewness up to 1 with one side three times as spread (tests/statistics/test_repeats.py); beyond that
 repeats are too few to show what they are like. Welch's degrees of freedom cover 93% there, and a
-bootstrap over repeats is not offered: up to 40 of them its percentiles cover 82% to 94%, studentised
-from 91% on.
+bootstrap over repeats is not offered: up to 40 of them its percentiles cover 82% to 94%, the
+studentised one from 91% on.
 
 A and B should take turns: then a machine that warms up slows both alike, and `drift` shows it.
 """

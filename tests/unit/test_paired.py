@@ -7,13 +7,13 @@ import pytest
 
 from tasks.analyze.intervals import DIFFERENCE, PairedTable, fieller_interval, score_interval
 from tasks.analyze.paired import (
-    Alternative,
     Method,
     PairedItems,
     Statistic,
     compare_paired,
     sign_flip_p_value,
 )
+from tasks.analyze.sign_flips import Alternative
 
 
 def accuracies(num_items: int, num_lost: int, num_won: int) -> PairedItems:
