@@ -127,7 +127,7 @@ def clustered_coverage(
         table = PairedTable(trials - only_top - only_bottom, only_top, only_bottom, total)
         return min(exact_p_values(RATIO, table, ratio)) > 0.025
 
-    covered = 0
+    covered = refused = 0
     for base, variant in zip(*drawn_clusters(sizes, cell, shared, number), strict=True):
         items = PairedItems(base, variant, ones, cluster)
         question = PairedQuestion.of(items, Statistic.RECOVERY, higher_is_better=True)
@@ -137,9 +137,10 @@ def clustered_coverage(
             covered += exact(table.only_top, table.only_bottom, trials, table.total)
         else:
             found = question.p_values(ratio)
-            assert found is not None
-            covered += min(found) > 0.025
-    return covered / number
+            refused += found is None  # a model with no right answer has no recovery
+            covered += found is not None and min(found) > 0.025
+    assert refused <= 0.1 * number
+    return covered / (number - refused)
 
 
 @pytest.mark.parametrize("shared", [0.0, 1.0])
