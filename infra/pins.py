@@ -1,7 +1,8 @@
 """Which packages an environment holds, and whether one that stands on disk is right.
 
 A lock is a complete list of `name==version` lines. An environment is right when its stamp, written
-as the last act of its set-up, carries the digest of its locks; without a stamp it is half-made.
+as the last act of its set-up, carries the digest of its locks, and it still holds what they list;
+without a stamp it is half-made.
 Standard library only: set-up imports this on a bare Python. Knows nothing about how to install.
 
     environment = serve_environment(Path.home() / ".labwright", has_nvidia_gpu())
@@ -17,12 +18,16 @@ import importlib.metadata
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from infra.dotenv import read_dotenv
+
 LOCKS = Path(__file__).parent / "locks"
 STAMP = "labwright-stamp.json"
+LOG = "setup.log"  # the first file of a set-up
 
 
 class State(Enum):
@@ -31,6 +36,7 @@ class State(Enum):
     ABSENT = "absent"
     HALF_MADE = "half-made"  # no stamp: its set-up did not come to its end
     OUTDATED = "outdated"  # made from another lock, or for another folder
+    CHANGED = "changed since it was made"  # a locked package is missing or has another version
     READY = "ready"
 
 
@@ -56,7 +62,7 @@ class Environment:
         return digest(self.pins())
 
     def state(self) -> State:
-        """Judged by the stamp alone, which takes under a millisecond."""
+        """Judged by its stamp, then by the metadata of its packages, which takes 0.3 s."""
         if not self.folder.exists():
             return State.ABSENT
         try:
@@ -65,7 +71,13 @@ class Environment:
             return State.HALF_MADE
         if not self.python.exists():  # the interpreter that it links to is gone
             return State.HALF_MADE
-        return State.READY if stamp == self._stamp() else State.OUTDATED
+        if stamp != self._stamp():
+            return State.OUTDATED
+        return State.CHANGED if self.differences() else State.READY
+
+    def is_ours(self) -> bool:
+        """Whether a set-up of ours made what stands in the folder, or began to."""
+        return (self.folder / STAMP).exists() or (self.folder / LOG).exists()
 
     def write_stamp(self) -> None:
         """Declare the environment right; atomic, and the last act of a set-up."""
@@ -112,16 +124,18 @@ def serve_environment(home: Path, has_gpu: bool) -> Environment:
 
 
 def labwright_home() -> Path:
-    """The folder where everything of a user lies: LABWRIGHT_HOME, if need be from `.env`."""
-    named = os.environ.get("LABWRIGHT_HOME") or _home_in_dotenv(Path(".env"))
-    return (Path(named).expanduser() if named else Path.home() / ".labwright").absolute()
+    """The folder where everything of a user lies: LABWRIGHT_HOME, if need be from `.env`.
+
+    The same that tasks/settings.py finds, names in any case included.
+    """
+    file = Path(".env")
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    given = {**_lowered(read_dotenv(text, os.environ)), **_lowered(os.environ)}
+    return Path(given.get("labwright_home") or Path.home() / ".labwright").expanduser().absolute()
 
 
-def _home_in_dotenv(file: Path) -> str:
-    if not file.is_file():
-        return ""
-    found = re.search(r"^\s*LABWRIGHT_HOME\s*=\s*(.+?)\s*$", file.read_text("utf-8"), re.MULTILINE)
-    return found.group(1).strip("\"'") if found else ""
+def _lowered(variables: Mapping[str, str | None]) -> dict[str, str]:
+    return {name.lower(): value for name, value in variables.items() if value}
 
 
 def has_nvidia_gpu() -> bool:

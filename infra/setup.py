@@ -2,8 +2,9 @@
 
 Makes the core environment in `.venv` and the serve environment in `LABWRIGHT_HOME/envs`, side by
 side, from the locks beside this file, and does nothing where they are right already. Whatever was
-interrupted is made anew; two set-ups at once share one. Needs Python 3.11+ with pip and venv, and
-nothing else: standard library only.
+interrupted, or changed since, is made anew, and a `.venv` of somebody else's is moved aside; two
+set-ups at once share one. Needs Python 3.11+ with pip and venv, and nothing else:
+standard library only.
 
     make setup                                 # both environments
     python3 infra/setup.py --only core         # one of them
@@ -17,6 +18,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -44,6 +46,7 @@ from infra.commands import (  # noqa: E402  (a bare Python finds the package onl
 )
 from infra.pins import (  # noqa: E402
     LOCKS,
+    LOG,
     Environment,
     State,
     core_environment,
@@ -74,8 +77,7 @@ def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
         return False
     if state is not State.ABSENT:
         say(environment, f"{environment.folder} is {state.value}: making it anew")
-        environment.remove_stamp()
-        shutil.rmtree(environment.folder)
+        clear_away(environment)
     environment.folder.mkdir(parents=True)
     started = time.monotonic()
     run(environment, make_phase(environment, BASE_PYTHON))
@@ -95,13 +97,29 @@ def set_up(environment: Environment, accelerator: str, run: Runner) -> bool:
     return True
 
 
+def clear_away(environment: Environment) -> None:
+    """Remove what an earlier set-up made; what is somebody else's is moved aside and named."""
+    folder = environment.folder
+    if environment.is_ours() or not any(folder.iterdir()):
+        environment.remove_stamp()
+        shutil.rmtree(folder)
+        return
+    aside = next(
+        name
+        for number in itertools.count(1)
+        if not (name := folder.with_name(f"{folder.name}.before-{number}")).exists()
+    )
+    folder.rename(aside)
+    say(environment, f"{folder} was not made by this set-up: it is now {aside}")
+
+
 def run_phase(environment: Environment, phase: Phase, held: tuple[int, ...] = ()) -> None:
     """Run one command; its output goes to the environment's log, one line to the terminal.
 
     The command holds our turn as well, so that where we are killed and it is not, the next set-up
     waits for its end.
     """
-    log = environment.folder / "setup.log"
+    log = environment.folder / LOG
     started = time.monotonic()
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(phase.argv)}\n".encode())

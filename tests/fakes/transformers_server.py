@@ -20,6 +20,7 @@ from typing import Any
 def install(home: Path) -> None:
     """A serve environment that counts as complete, in a home of the test's own."""
     from infra import pins
+    from tests.fakes.installed import lay_down
 
     environment = pins.serve_environment(home, pins.has_nvidia_gpu())
     program = environment.folder / "bin" / "vllm"
@@ -27,7 +28,7 @@ def install(home: Path) -> None:
     program.write_text(f"#!{sys.executable}\n{Path(__file__).read_text(encoding='utf-8')}")
     program.chmod(0o755)
     environment.python.symlink_to(sys.executable)
-    environment.write_stamp()
+    lay_down(environment)
 
 
 class Completions:

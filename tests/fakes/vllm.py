@@ -40,6 +40,7 @@ def note(pid: int) -> None:
 def install(home: Path) -> None:
     """Make this the `vllm` of the serve environment in a LABWRIGHT_HOME."""
     from infra import pins
+    from tests.fakes.installed import lay_down
 
     environment = pins.serve_environment(home, pins.has_nvidia_gpu())
     programs = environment.folder / "bin"
@@ -48,7 +49,7 @@ def install(home: Path) -> None:
     vllm = programs / "vllm"
     vllm.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__])} "$@"\n')
     vllm.chmod(0o755)
-    environment.write_stamp()
+    lay_down(environment)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import pytest
 from infra import pins
 from tasks import environments
 from tasks.errors import EnvironmentMissing
+from tests.fakes.installed import lay_down
 from tests.fakes.quickstart import demand_serving
 
 
@@ -25,9 +26,8 @@ def make_serve(home: Path, has_gpu: bool) -> pins.Environment:
     environment = pins.serve_environment(home, has_gpu)
     environment.python.parent.mkdir(parents=True)
     environment.python.touch()
-    alias = environment.folder / "lib/python3.11/site-packages/vllm-0.32.0+cpu.dist-info"
-    alias.mkdir(parents=True)
-    (alias / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    lay_down(environment)
+    environment.remove_stamp()
     return environment
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +17,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infra import setup
 from infra.commands import Phase
-from infra.pins import Environment, State, labwright_home, serve_environment
+from infra.dotenv import read_dotenv
+from infra.pins import (
+    LOG,
+    Environment,
+    State,
+    core_environment,
+    has_nvidia_gpu,
+    labwright_home,
+    serve_environment,
+)
 from infra.setup import SetUpFailed
 from infra.torch_build import TORCH_INDEX, is_cuda_build, source_arguments
 from tasks.settings import settings
+from tests.fakes.installed import PACKAGES, install
 
 CHECKOUT = Path(setup.__file__).parents[1]
 CPU_INDEX = ("--index-url", f"{TORCH_INDEX}cpu")  # the address itself: test_setup_locks.py
@@ -47,9 +62,10 @@ class FakePip:
 
     def __call__(self, environment: Environment, phase: Phase) -> None:
         self.phases.append(phase)
+        (environment.folder / LOG).touch()
         if len(self.phases) - 1 == self.fail_at:
             raise SetUpFailed(f"killed in: {phase.title}")
-        packages = environment.folder / "lib/python3.11/site-packages"
+        packages = environment.folder / PACKAGES
         if "venv" in phase.argv:
             environment.python.parent.mkdir()
             environment.python.touch()
@@ -65,13 +81,6 @@ class FakePip:
     def argv(self, title: str) -> tuple[str, ...]:
         (found,) = [phase.argv for phase in self.phases if phase.title == title]
         return found
-
-
-def install(packages: Path, name: str, version: str) -> None:
-    """Metadata of a package, as an installer leaves it."""
-    folder = packages / f"{name.replace('-', '_')}-{version}.dist-info"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
 @pytest.fixture
@@ -294,7 +303,7 @@ def test_old_pip_is_updated_before_it_is_asked(environment: Environment) -> None
     def with_old_pip(environment: Environment, phase: Phase) -> None:
         pip(environment, phase)
         if "venv" in phase.argv:
-            packages = environment.folder / "lib/python3.11/site-packages"
+            packages = environment.folder / PACKAGES
             (packages / "pip-25.0.dist-info" / "METADATA").unlink()
             install(packages, "pip", "22.3.1")
 
@@ -358,7 +367,19 @@ def test_serve_folder_is_named_by_its_lock(tmp_path: Path) -> None:
     assert cuda.folder != cpu.folder
 
 
-@pytest.mark.parametrize("line", ["LABWRIGHT_HOME={}", 'LABWRIGHT_HOME = "{}"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "LABWRIGHT_HOME={}",
+        'LABWRIGHT_HOME = "{}"',
+        "export LABWRIGHT_HOME='{}'",
+        "LABWRIGHT_HOME={} # a note",
+        "labwright_home={}",
+        "LABWRIGHT_HOME=/elsewhere\nLABWRIGHT_HOME={}",
+        "BASE={}\nLABWRIGHT_HOME=${{BASE}}",
+        "LABWRIGHT_HOME=${{NOT_THERE:-{}}}",
+    ],
+)
 def test_set_up_and_labwright_agree_on_the_home_that_a_dotenv_file_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -366,3 +387,75 @@ def test_set_up_and_labwright_agree_on_the_home_that_a_dotenv_file_names(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("OTHER=1\n" + line.format(tmp_path / "mine") + "\n")
     assert labwright_home() == tmp_path / "mine" == settings().home
+
+
+def test_set_up_and_labwright_agree_on_a_variable_in_lower_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LABWRIGHT_HOME", raising=False)
+    monkeypatch.setenv("labwright_home", str(tmp_path))
+    assert labwright_home() == tmp_path == settings().home
+
+
+WORDS = st.sampled_from(
+    ["A", "B", "x y", "${A}", "${B:-c}", "\\'", '\\"', "\\n", "#", " # ", "=", " "]
+)
+VALUES = st.lists(WORDS, max_size=5).map("".join)
+LINES = st.one_of(
+    st.builds(
+        "{}{}{}{}".format,
+        st.sampled_from(["", "export ", "  ", "# "]),
+        st.sampled_from(["A", "B", "'A'", "labwright_home", "A B"]),
+        st.sampled_from(["=", " = ", "=  ", ""]),
+        st.one_of(VALUES, VALUES.map("'{}'".format), VALUES.map('"{}" # note'.format)),
+    ),
+    VALUES,
+)
+
+
+@given(st.lists(LINES, max_size=5).map("\n".join), st.booleans())
+def test_a_dotenv_file_says_the_same_to_set_up_as_to_the_settings(
+    text: str, has_variable: bool
+) -> None:
+    variables = {"B": "of the machine"} if has_variable else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", variables)
+        values = dotenv_values(stream=io.StringIO(text))
+    assert read_dotenv(text, variables) == values
+
+
+# -- what is not as it was made ------------------------------------------------------------------
+
+
+def test_set_up_makes_anew_what_lost_a_package(environment: Environment) -> None:
+    setup.set_up(environment, "cpu", FakePip())
+    (metadata,) = environment.folder.glob("lib/*/site-packages/torch-*/METADATA")
+    metadata.unlink()
+    assert environment.state() is State.CHANGED
+    assert setup.set_up(environment, "cpu", FakePip())
+    assert environment.state() is State.READY
+    assert environment.differences() == []
+
+
+def test_looking_at_an_environment_that_is_right_takes_under_a_second() -> None:
+    core = core_environment(CHECKOUT, has_nvidia_gpu())
+    started = time.perf_counter()
+    state = core.state()
+    assert time.perf_counter() - started < 1
+    assert state in {State.READY, State.ABSENT}  # absent where tests run in another environment
+
+
+def test_a_venv_of_somebody_else_is_moved_aside_and_named(
+    environment: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        environment.remove_stamp()
+        for file in environment.folder.glob("*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        environment.folder.mkdir(parents=True, exist_ok=True)
+        (environment.folder / "mine.py").write_text(str(number))
+        assert setup.set_up(environment, "cpu", FakePip())
+        aside = environment.folder.with_name(f"serve.before-{number}")
+        assert (aside / "mine.py").read_text() == str(number)
+        assert f"is now {aside}" in capsys.readouterr().out
+        assert environment.state() is State.READY
