@@ -72,7 +72,10 @@ def core_lock_digest() -> str:
 
 
 def installed_version(package: str, environment: str = "core") -> str | None:
-    """The version that is installed, without local part (`+cpu`); None where there is none."""
+    """The version that is installed, without local part (`+cpu`); None where there is none.
+
+    Raises `EnvironmentMissing` unless the environment is complete.
+    """
     if environment == "serve":
         return pins.installed_in(str(serve_folder())).get(pins.normalised(package))
     try:

@@ -74,11 +74,17 @@ class Step(Generic[S, R]):
 
     def versions(self, spec: S) -> dict[str, str]:
         """Versions of the packages that matter to a spec, from the locks of their environments."""
-        is_served = self.serves is None or self.serves(spec)
-        served = locked_versions(self.serve_packages, "serve") if is_served else {}
         return {
-            **locked_versions(self.packages, "core"),
-            **{f"serve:{name}": version for name, version in served.items()},
+            package if environment == "core" else f"{environment}:{package}": version
+            for environment, locked in self._locked(spec).items()
+            for package, version in locked.items()
+        }
+
+    def _locked(self, spec: S) -> dict[str, dict[str, str]]:
+        is_served = self.serves is None or self.serves(spec)
+        return {
+            "core": locked_versions(self.packages, "core"),
+            "serve": locked_versions(self.serve_packages, "serve") if is_served else {},
         }
 
     def identity(self, spec: S, store: Store | None = None) -> str:
@@ -152,7 +158,7 @@ class Step(Generic[S, R]):
         self, store: Store, key: str, resolved: S, placement: Placement
     ) -> tuple[Record, bool]:
         """Under the identity's lease, so that of many callers one runs the body."""
-        self._refuse_other_versions()
+        await asyncio.to_thread(self._refuse_other_versions, resolved)
         async with store.lease(key, on_wait=self._say_who_computes) as lease:
             tell_waiting(None)
             record, damage = await asyncio.to_thread(self._read, store, key)
@@ -216,15 +222,16 @@ class Step(Generic[S, R]):
         device_kind = getattr(spec, "device_kind", local_device_kind())
         return int(device_kind is DeviceKind.CUDA)
 
-    def _refuse_other_versions(self) -> None:
+    def _refuse_other_versions(self, spec: S) -> None:
         """The identity says which versions compute; another version must not answer for them."""
-        for package, locked in locked_versions(self.packages, "core").items():
-            installed = installed_version(package)
-            if installed != locked:
-                raise EnvironmentMissing(
-                    f"step '{self.name}' is defined with {package} {locked}, but "
-                    f"{installed or 'no version'} is installed; type `make setup`"
-                )
+        for environment, versions in self._locked(spec).items():
+            for package, locked in versions.items():
+                installed = installed_version(package, environment)
+                if installed != locked:
+                    raise EnvironmentMissing(
+                        f"step '{self.name}' is defined with {package} {locked}, but "
+                        f"{installed or 'no version'} is installed; type `make setup`"
+                    )
 
 
 def research_step(

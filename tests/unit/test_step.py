@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tasks.environments import serve_environment
 from tasks.errors import EnvironmentMissing, SpecError
 from tasks.observer import observing
 from tasks.spec import DeviceKind, Placement
 from tasks.step import research_step
 from tasks.store import open_store
+from tests.fakes.installed import lay_down
 from tests.fakes.steps import (
     CountSpec,
     ToySpec,
@@ -114,9 +116,37 @@ async def test_steps_run_side_by_side(home: Path) -> None:
 async def test_another_version_than_the_locked_one_is_refused_in_words(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.step.installed_version", lambda _: "0.0.1")
+    monkeypatch.setattr("tasks.step.installed_version", lambda *_: "0.0.1")
     with pytest.raises(EnvironmentMissing, match=r"pydantic 2\.\S+, but 0\.0\.1 .* `make setup`"):
         await count.compute(CountSpec(), placed(home))
+    assert starts(home) == 0
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_a_served_step_is_refused_in_words_where_the_server_is_of_another_version(
+    home: Path, is_served: bool
+) -> None:
+    serving = research_step(
+        name="serving",
+        spec=CountSpec,
+        result=CountResult,
+        body=count.body,
+        serve_packages=("vllm",),
+        serves=lambda _: is_served,
+    )
+    environment = serve_environment()
+    environment.python.parent.mkdir(parents=True)
+    environment.python.touch()
+    lay_down(environment)
+    locked = serving.versions(CountSpec())
+    for metadata in environment.folder.glob("lib/*/site-packages/vllm-*/METADATA"):
+        metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.0.1\n")
+    if not is_served:
+        assert locked == {}
+        await serving.compute(CountSpec(), placed(home))
+        return
+    with pytest.raises(EnvironmentMissing, match=r"(vllm \d\S+, but 0\.0\.1|changed since).* `make setup`"):
+        await serving.compute(CountSpec(), placed(home))
     assert starts(home) == 0
 
 
