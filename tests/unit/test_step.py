@@ -145,7 +145,9 @@ async def test_a_served_step_is_refused_in_words_where_the_server_is_of_another_
         assert locked == {}
         await serving.compute(CountSpec(), placed(home))
         return
-    with pytest.raises(EnvironmentMissing, match=r"(vllm \d\S+, but 0\.0\.1|changed since).* `make setup`"):
+    with pytest.raises(
+        EnvironmentMissing, match=r"(vllm \d\S+, but 0\.0\.1|changed since).* `make setup`"
+    ):
         await serving.compute(CountSpec(), placed(home))
     assert starts(home) == 0
 
