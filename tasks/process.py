@@ -224,9 +224,12 @@ def _outcome(command: Command, report: bytes) -> Outcome:
 
 @contextlib.contextmanager
 def _log_file(path: Path) -> Iterator[int]:
-    """A log file, emptied. Appending, so that two streams can share one."""
+    """A log file, emptied. Appending, so that two streams can share one.
+
+    The owner's alone: what a command prints is scrubbed of secrets only once it has ended.
+    """
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError as error:
         raise StoreError(f"cannot write the log {path}: {error.strerror}") from error
     try:

@@ -30,6 +30,7 @@ from flows.experiment.record import (
     StepState,
 )
 from tasks.artifacts import ArtifactKind, ArtifactRef
+from tasks.body import METRICS_FILE
 from tasks.documents import Document, parse_yaml
 from tasks.errors import LabwrightError, SpecError
 from tasks.scrubbing import Scrubber, own_secrets, scrub, typed_secrets
@@ -54,7 +55,8 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
             return None
 
     records = attempt("results", lambda: _records(state.report)) or {}
-    attempt("logs", lambda: _gather_logs(state, records))
+    scrubber = typed_scrubber(experiment)
+    attempt("logs", lambda: _gather_logs(state, records, scrubber))
     page = attempt("report", lambda: _gather_page(state.folder, records))
     deliverables: dict[str, DeliverableReport] = {}
     if experiment is not None:
@@ -150,18 +152,27 @@ def _evidence(experiment: Experiment, records: dict[str, Record]) -> Evidence:
     return Evidence(results, open_store().materialize, experiment.path.parent)
 
 
-def _gather_logs(state: RunState, records: dict[str, Record]) -> None:
-    """Logs of cached steps come from their records, those of killed ones from where they worked."""
+def _gather_logs(state: RunState, records: dict[str, Record], scrubber: Scrubber) -> None:
+    """Logs of cached steps come from their records, those of killed ones from where they worked.
+
+    Nobody has scrubbed what a killed step left. Not known here is a secret that only the killed
+    process had in its environment, unless it has the form of one.
+    """
     store = open_store()
     for name, step in state.report.steps.items():
         target = state.folder.logs / name
         record = records.get(name)
         if record is not None and record.logs is not None and not target.exists():
-            _copy(store.materialize(record.logs), target)
-        elif step.state is StepState.KILLED and step.identity is not None:
-            left = store.staging(step.identity) / "logs"
-            if left.is_dir():
-                _copy(left, target)
+            _copy(store.materialize(record.logs), target, scrubber.copy)
+        elif step.state is not StepState.KILLED or step.identity is None:
+            continue
+        elif store.has_staging(step.identity):
+            staging = store.staging(step.identity)
+            _copy(staging / "logs", target, scrubber.copy)
+            metrics = staging / "out" / METRICS_FILE
+            if metrics.is_file() and not metrics.is_symlink():
+                target.mkdir(parents=True, exist_ok=True)
+                scrubber.copy(metrics, target / METRICS_FILE)
 
 
 def _gather_page(folder: RunFolder, records: dict[str, Record]) -> Path | None:
@@ -179,13 +190,15 @@ def _gather_page(folder: RunFolder, records: dict[str, Record]) -> Path | None:
     return folder.page / "index.html"
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(
+    source: Path, target: Path, copy: Callable[[Path, Path], object] = shutil.copyfile
+) -> None:
     """Copy the files of a folder; what is kept is read-only, the copy is the user's."""
     for file in source.rglob("*"):
         if file.is_file():
             to = target / file.relative_to(source)
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, to)
+            copy(file, to)
 
 
 def _status(

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import random
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +40,7 @@ from flows.experiment.plan import PlanState
 from tasks.errors import SpecError
 from tasks.store import open_store
 from tasks.store.journal import read_journal
+from tests.conftest import marked_processes
 
 WRITE = """
 import sys
@@ -316,6 +319,22 @@ def start(project: Path, text: str, home: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL, and wait until its supervisor has ended what it started."""
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while any("tasks.command.body" in command for command in marked_commands()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def marked_commands() -> list[str]:
+    """The command lines of processes that this test session started."""
+    paths = [Path(f"/proc/{pid}/cmdline") for pid in marked_processes()]
+    return [path.read_bytes().replace(b"\0", b" ").decode() for path in paths if path.exists()]
+
+
 NAP = """
 steps:
   quick: {kind: command, script: python write.py out.txt 1, inputs: {}}
@@ -349,6 +368,58 @@ def test_a_killed_run_is_finished_once_with_its_logs_and_deliverables(project: P
     with zipfile.ZipFile(report.bundle or "") as bundle:
         assert bundle.read("logs/nap/stdout.txt") == b"1\n"
         assert bundle.read("deliverables/quick/out.txt") == b"1"
+
+
+CHATTY = """
+steps:
+  chatty:
+    kind: command
+    script: python chatty.py
+    inputs: {}
+    placement: {environment: {HF_TOKEN: "${env:HF_TOKEN}"}}
+"""
+CHATTY_SCRIPT = """
+import json, os, time
+token = os.environ["HF_TOKEN"]
+print("token", token, flush=True)
+with open(os.environ["LABWRIGHT_METRICS"], "w") as file:
+    print(json.dumps({"step": 1, "loss": 2.5, "token": token}), file=file)
+open("begun", "w")
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_step_printed_is_kept_without_its_secrets(
+    project: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    canary = secrets.token_hex(8)  # else it would stand in the diff of this checkout
+    monkeypatch.setenv("HF_TOKEN", canary)
+    (project / "chatty.py").write_text(CHATTY_SCRIPT)
+    process = start(project, CHATTY, home)
+    modes = {log.stat().st_mode & 0o777 for log in home.glob("staging/*/logs/*")}
+    assert modes == {0o600}, "the logs of a running step are their owner's alone"
+    kill(process)
+    (report,) = finish_abandoned()
+    folder = find_run(report.id)
+    leaks = [
+        path
+        for path in folder.path.rglob("*")
+        if path.is_file() and canary.encode() in path.read_bytes() and path.suffix != ".zip"
+    ]
+    with zipfile.ZipFile(folder.bundle) as bundle:
+        leaks += [name for name in bundle.namelist() if canary.encode() in bundle.read(name)]
+        assert bundle.read("logs/chatty/stdout.txt") == b"token ***\n"
+        assert json.loads(bundle.read("logs/chatty/metrics.jsonl"))["loss"] == 2.5
+    assert leaks == []
+
+
+def test_whoever_looks_for_what_a_killed_step_left_makes_no_folder(project: Path, home: Path):
+    process = start(project, NAP, home)
+    kill(process)
+    shutil.rmtree(home / "staging")
+    (report,) = finish_abandoned()
+    assert report.status is RunStatus.KILLED
+    assert list(home.glob("staging/*")) == []
 
 
 async def test_lineage_is_found_by_comparing_files(project: Path):
