@@ -20,7 +20,7 @@ from flows.experiment.record import DeliverableState, RunStatus
 from tasks.analyze import AnalyzeResult, AnalyzeSpec
 from tasks.analyze.figures import draw
 from tasks.analyze.report import Answer, Claim, Item, Page, RunPart, Verdict, render_page
-from tasks.analyze.rows import summarise_serving
+from tasks.analyze.rows import choose_loads, summarise_serving
 from tasks.analyze.spec import VariantRow
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint, ServiceLevel
 from tasks.compress.spec import CompressResult
@@ -73,12 +73,17 @@ def page_of(evidence: RunEvidence, facts: Sequence[Fact], prose: Prose | None) -
 
 
 def _rows_by_step(evidence: RunEvidence) -> tuple[VariantRow, ...]:
-    """One line for each step that measured something; nothing is compared."""
+    """One line for each step that measured something; nothing is compared.
+
+    Speeds of all are told at the loads of the first benchmark.
+    """
     rows = []
+    benchmarks = evidence.of_type(BenchmarkResult)
+    loads = next((choose_loads(result.points) for _, result in benchmarks), None)
     for name, result in evidence.results.items():
         scores = result.scores if isinstance(result, EvaluateResult) else ()
         points = result.points if isinstance(result, BenchmarkResult) else ()
-        serving = summarise_serving(points)
+        serving = summarise_serving(points, loads)
         size = result.size_bytes if isinstance(result, CompressResult | TrainResult) else None
         if scores or serving or size:
             rows.append(

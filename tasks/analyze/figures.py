@@ -51,7 +51,9 @@ def draw(
     speed = {
         row.name: (row.serving.output_tokens_per_s, quality[row.name])
         for row in rows
-        if row.serving is not None and row.name in quality
+        if row.serving is not None
+        and row.serving.output_tokens_per_s is not None
+        and row.name in quality
     }
     smallest = pareto_front({name: (x, -y) for name, (x, y) in size.items()})
     fastest = pareto_front({name: (-x, -y) for name, (x, y) in speed.items()})

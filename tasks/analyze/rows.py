@@ -146,27 +146,56 @@ def directions_of(variant: Variant) -> dict[MetricKey, bool]:
     }
 
 
-def summarise_serving(points: Iterable[LoadPoint]) -> ServingSummary | None:
-    """Tokens/s at the load that served most, latencies at the one that served least; medians."""
-    by_load: dict[str, list[LoadPoint]] = {}
-    for point in points:
-        by_load.setdefault(point.load, []).append(point)
-    served = {
-        load: statistics.median(point.output_tokens_per_s for point in repeats)
-        for load, repeats in by_load.items()
-    }
-    if not served:
+class Loads(NamedTuple):
+    """The loads that one table reads its numbers at; labels of load points."""
+
+    throughput: str
+    latency: str
+
+
+def choose_loads(points: Iterable[LoadPoint]) -> Loads | None:
+    """The load that served the most tokens/s, and the one with the fewest requests at once.
+
+    Requests at once are rate times mean time in the system (Little's law). Chosen from one
+    variant's points for all: speeds and latencies are comparable at the same load only.
+    """
+    by_load = _by_load(points)
+    if not by_load:
         return None
-    heaviest = max(served, key=lambda load: served[load])
-    lightest = min(served, key=lambda load: served[load])
+
+    def served(load: str) -> float:
+        return statistics.median(point.output_tokens_per_s for point in by_load[load])
+
+    def at_once(load: str) -> tuple[bool, float]:
+        found = [p.requests_per_s * p.latency_s.mean for p in by_load[load] if p.latency_s]
+        return not found, statistics.median(found) if found else served(load)
+
+    return Loads(throughput=max(by_load, key=served), latency=min(by_load, key=at_once))
+
+
+def summarise_serving(points: Iterable[LoadPoint], loads: Loads | None) -> ServingSummary | None:
+    """Medians at the loads chosen; what was not measured there is absent."""
+    by_load = _by_load(points)
+    if loads is None or by_load.keys().isdisjoint(loads):
+        return None
+    heavy, light = by_load.get(loads.throughput), by_load.get(loads.latency)
     return ServingSummary(
-        output_tokens_per_s=served[heaviest],
-        throughput_load=heaviest,
-        latency_load=lightest,
-        num_repeats=min(len(repeats) for repeats in by_load.values()),
-        ttft_ms=_latency(by_load[lightest], "ttft_ms"),
-        itl_ms=_latency(by_load[lightest], "itl_ms"),
+        output_tokens_per_s=statistics.median(p.output_tokens_per_s for p in heavy)
+        if heavy
+        else None,
+        throughput_load=loads.throughput,
+        latency_load=loads.latency,
+        num_repeats=min(len(repeats) for repeats in (heavy, light) if repeats),
+        ttft_ms=_latency(light, "ttft_ms") if light else None,
+        itl_ms=_latency(light, "itl_ms") if light else None,
     )
+
+
+def _by_load(points: Iterable[LoadPoint]) -> dict[str, list[LoadPoint]]:
+    found: dict[str, list[LoadPoint]] = {}
+    for point in points:
+        found.setdefault(point.load, []).append(point)
+    return found
 
 
 def _latency(repeats: Iterable[LoadPoint], field: str) -> Latency | None:
@@ -185,8 +214,13 @@ def compare_variants(
     samples: Mapping[str, Samples],
     confidence: float,
 ) -> tuple[VariantRow, ...]:
-    """One row a variant, the baseline first."""
+    """One row a variant, the baseline first.
+
+    Speeds are told at the baseline's loads, or at those of the first variant that was served.
+    """
     base = variants[baseline]
+    served = (base, *variants.values())
+    loads = next(filter(None, (choose_loads(one.load_points) for one in served)), None)
     directions = directions_of(base)
     rows = []
     for name in sorted(variants, key=lambda name: (name != baseline, list(variants).index(name))):
@@ -201,7 +235,7 @@ def compare_variants(
                 recoveries=()
                 if name == baseline
                 else recoveries(directions, samples[baseline], samples[name], confidence),
-                serving=summarise_serving(variant.load_points),
+                serving=summarise_serving(variant.load_points, loads),
             )
         )
     return tuple(rows)

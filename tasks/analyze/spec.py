@@ -98,9 +98,13 @@ class Latency(Frozen):
 class ServingSummary(Frozen):
     """How fast a server with this model answered."""
 
-    output_tokens_per_s: float = Field(ge=0, description="At the load that served the most.")
-    throughput_load: str = Field(description="The load that served the most.")
-    latency_load: str = Field(description="The load at which latencies were taken: the lightest.")
+    output_tokens_per_s: float | None = Field(
+        ge=0, description="At the load that served the most of the baseline."
+    )
+    throughput_load: str = Field(description="That load, the same in every row of a table.")
+    latency_load: str = Field(
+        description="The load at which latencies were taken: the baseline's lightest."
+    )
     num_repeats: int = Field(ge=1, description="Repeats of each load.")
     ttft_ms: Latency | None = Field(description="Time to first token.")
     itl_ms: Latency | None = Field(description="Time between tokens.")

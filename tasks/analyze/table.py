@@ -55,8 +55,9 @@ def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[st
         cells.append(f"{score}  {kept}".strip())
     if has_serving:
         serving = row.serving
+        speed = serving.output_tokens_per_s if serving else None
         cells += [
-            f"{serving.output_tokens_per_s:.0f}" if serving else ABSENT,
+            ABSENT if speed is None else f"{speed:.0f}",
             _latency(serving.ttft_ms if serving else None),
             _latency(serving.itl_ms if serving else None),
         ]

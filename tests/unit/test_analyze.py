@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from tasks.analyze.body import main
 from tasks.analyze.rows import (
+    Loads,
     Sample,
+    choose_loads,
     compare_variants,
     pair,
     pareto_front,
@@ -195,16 +197,58 @@ def test_what_was_not_measured_is_an_empty_cell_and_never_a_zero() -> None:
 
 
 def test_latency_is_taken_at_the_lightest_load_and_speed_at_the_heaviest() -> None:
-    serving = summarise_serving(
+    points = [
         load_point(load, repeat, speed + repeat, itl)
         for load, speed, itl in (("synchronous", 20.0, 40.0), ("throughput", 90.0, 80.0))
         for repeat in range(3)
-    )
+    ]
+    serving = summarise_serving(points, choose_loads(points))
     assert serving is not None
     assert (serving.throughput_load, serving.output_tokens_per_s) == ("throughput", 91.0)
     assert serving.itl_ms is not None
     assert (serving.latency_load, serving.itl_ms.p50) == ("synchronous", 40.0)
     assert serving.num_repeats == 3
+
+
+def test_every_row_is_told_at_the_loads_of_the_baseline() -> None:
+    """A variant that slows down under load is not shown at the load that flatters it."""
+
+    def variant(**speeds: float) -> Variant:
+        return Variant(
+            load_points=tuple(
+                load_point(load.replace("_", " "), 0, speed, itl_ms=1000 / speed)
+                for load, speed in speeds.items()
+            )
+        )
+
+    variants = {
+        "slows": variant(synchronous=100, concurrent_8=90),
+        "base": variant(synchronous=100, concurrent_8=300),
+        "partly": variant(synchronous=80),
+        "elsewhere": variant(concurrent_64=900),
+    }
+    rows = {row.name: row for row in compare_variants("base", variants, samples, 0.95)}
+    shown = {
+        name: (row.serving.output_tokens_per_s, row.serving.itl_ms and row.serving.itl_ms.p50)
+        for name, row in rows.items()
+        if row.serving
+    }
+    assert shown == {"base": (300, 10.0), "slows": (90, 10.0), "partly": (None, 12.5)}
+    assert {row.serving.throughput_load for row in rows.values() if row.serving} == {"concurrent 8"}
+    headers, lines = comparison_table(list(rows.values()))
+    cells = {line[0]: dict(zip(headers, line, strict=True)) for line in lines}
+    assert cells["partly"]["tokens/s"] == cells["elsewhere"]["tokens/s"] == ""
+
+
+def test_the_lightest_load_is_that_with_the_fewest_requests_at_once() -> None:
+    """Also where a server that is past its best serves less under a heavier load."""
+    points = [
+        load_point(load, 0, speed, 10.0).model_copy(
+            update={"latency_s": Percentiles(mean=s, p50=s, p90=s, p95=s, p99=s)}
+        )
+        for load, speed, s in (("concurrent 64", 90, 32.0), ("synchronous", 100, 0.33))
+    ]
+    assert choose_loads(points) == Loads(throughput="synchronous", latency="synchronous")
 
 
 def test_the_front_holds_what_no_other_beats() -> None:
