@@ -34,7 +34,7 @@ from tasks.contents import artifacts_in, seeds_in
 from tasks.environments import core_python
 from tasks.errors import StepFailed, StepTimedOut, StoreError
 from tasks.gpus import claim_gpus
-from tasks.host import turn
+from tasks.host import NestedStep, refuse_nested, turn
 from tasks.metrics import MetricsTail
 from tasks.observer import observers, tell_waiting
 from tasks.process import Command, Outcome, ProcessEnd, SupervisorLost, run
@@ -85,7 +85,7 @@ class Attempt:
             failure.reason = self._scrubber.text(failure.reason)
             failure.logs = logs.kept()
             raise
-        except (StoreError, SupervisorLost) as error:
+        except (StoreError, SupervisorLost, NestedStep) as error:
             raise StepFailed(self.plan.step, str(error), logs.kept()) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
@@ -93,8 +93,9 @@ class Attempt:
             raise StepFailed(self.plan.step, reason, logs.kept()) from error
 
     async def _run(self, staging: Path, accept: Accept, logs: AttemptLogs) -> Record:
-        inputs = await asyncio.to_thread(self._lay_out, staging)
         home = settings().home
+        refuse_nested(home, alone=self.plan.measures)
+        inputs = await asyncio.to_thread(self._lay_out, staging)
         async with AsyncExitStack() as stack:
             claim = claim_gpus(self.plan.num_gpus, home, on_wait=tell_waiting)
             gpus = await stack.enter_async_context(claim)

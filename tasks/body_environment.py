@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.gpus import Gpu, visible_devices
+from tasks.host import WITHIN
 from tasks.spec import Placement
 
 # Threads of two bodies side by side would spin against each other for most of their time; with few
@@ -35,6 +36,6 @@ def body_environment(
         environment.setdefault(variable, str(home / "cache" / folder))
     environment |= placement.environment
     environment |= visible_devices(gpus)
-    environment |= {"LABWRIGHT_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    environment |= {"LABWRIGHT_HOME": str(home), WITHIN: str(home), "PYTHONUNBUFFERED": "1"}
     environment |= {"TOKENIZERS_PARALLELISM": "false"}
     return environment

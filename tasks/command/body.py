@@ -17,6 +17,7 @@ from tasks.artifacts import ArtifactKind, ArtifactRef, file_digest
 from tasks.body import METRICS_FILE, BodyContext, ProgramFailed, run_body
 from tasks.command.spec import EVERYTHING, CommandResult, CommandSpec, script_path
 from tasks.command.variables import PROJECT, VARIABLES
+from tasks.host import WITHIN
 
 BASE_VARIABLES = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL",
@@ -84,6 +85,7 @@ def variables(spec: CommandSpec, context: BodyContext) -> dict[str, str]:
         PROJECT: os.environ.get(PROJECT, ""),
         "LABWRIGHT_METRICS": str(context.out / METRICS_FILE),
         **spec.environment,
+        WITHIN: os.environ.get(WITHIN, ""),
     }
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.host import turn
+from tasks.command import CommandSpec, command
+from tasks.host import WITHIN, NestedStep, turn
+from tasks.store import open_store
 
 
 async def test_those_who_compute_share_and_those_who_measure_do_not(tmp_path: Path) -> None:
@@ -95,3 +97,48 @@ async def test_the_turn_lasts_as_long_as_a_process_that_inherited_it(tmp_path: P
         body.wait()
     await asyncio.wait_for(enter(tmp_path), 5)
     assert os.listdir(tmp_path / "leases")
+
+
+async def test_what_runs_inside_of_a_body_shares_its_turn_and_cannot_have_the_host_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with turn(tmp_path, alone=False):
+        waiting = asyncio.create_task(measure_for_ever(tmp_path))
+        await asyncio.sleep(0.1)  # it has the gate by now
+        monkeypatch.setenv(WITHIN, str(tmp_path))
+        await asyncio.wait_for(enter(tmp_path), 5)
+        with pytest.raises(NestedStep, match="called from inside of another step"):
+            await asyncio.wait_for(measure_for_ever(tmp_path), 5)
+        monkeypatch.setenv(WITHIN, str(tmp_path / "other"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(enter(tmp_path), 0.2)  # of another home: it waits as all do
+        waiting.cancel()
+    monkeypatch.delenv(WITHIN)
+    async with turn(tmp_path, alone=True):
+        monkeypatch.setenv(WITHIN, str(tmp_path))
+        with pytest.raises(NestedStep, match="inside of a step that measures"):
+            await asyncio.wait_for(enter(tmp_path), 5)
+
+
+NESTED = """
+import asyncio, sys
+from tasks.errors import StepFailed
+from tests.fakes.steps import ToySpec, measure, toy
+
+print("computes", asyncio.run(toy.compute(ToySpec(seed=1))).is_cached)
+try:
+    asyncio.run(asyncio.wait_for(measure.compute(ToySpec(seed=2)), 20))
+except StepFailed as failure:
+    print(failure.reason)
+"""
+
+
+async def test_a_script_that_calls_a_measuring_step_is_told_so_at_once(home: Path) -> None:
+    variables = {"LABWRIGHT_HOME": str(home), "PYTHONPATH": os.environ["PYTHONPATH"]}
+    words = [sys.executable, "-c", NESTED]
+    outer = await command.compute(CommandSpec(script=words, inputs={}, environment=variables))
+    assert outer.record.logs is not None
+    logs = open_store(home).materialize(outer.record.logs)
+    told = (logs / "stdout.txt").read_text().splitlines()
+    assert told[0] == "computes False"
+    assert told[1].startswith("it measures time, alone on this machine, and was called from inside")
