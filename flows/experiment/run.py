@@ -147,11 +147,20 @@ async def _answer(experiment: Experiment, state: RunState, call: Call | None) ->
     if call is not None:
         await execution.run(call)
         return
-    if "prefect" not in sys.modules:
+    if not _is_in_flow():
         await _find_server(state)
     from flows.experiment.prefect_flow import execute_in_flow
 
     await execute_in_flow(execution, state)
+
+
+def _is_in_flow() -> bool:
+    """Whether a flow of the caller's runs already, on whatever API that may be."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None
 
 
 async def _find_server(state: RunState) -> None:

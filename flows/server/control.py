@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ POLL_S = 0.1
 MAX_RETRIES = "3"  # 14 s in all, by when a server is back; Prefect's default makes it a minute
 NUM_LOG_LINES = 15
 LOG_NAME = "server.log"
+OURS = "LABWRIGHT_SERVER_URL"  # which PREFECT_API_URL is our doing, for us and our children
 # In the server's working directory, the home: a path in the URL must hold no `?`.
 DATABASE_URL = "sqlite+aiosqlite:///prefect.db"
 
@@ -47,9 +49,14 @@ class ServerNotStarted(LabwrightError):
 
 
 def configured_api() -> str | None:
-    """The API that the user chose, in the environment or in Prefect's active profile."""
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
+    """The API that the user chose: in the environment, in Prefect, or in its active profile.
+
+    Not one that `ensure_server` has set: our server may have ended since.
+    """
+    ours = os.environ.get(OURS)
+    for url in (os.environ.get("PREFECT_API_URL"), _known_to_prefect()):
+        if url and url != ours:
+            return url
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     try:
         profiles = tomllib.loads((home / "profiles.toml").read_text())
@@ -63,17 +70,45 @@ def configured_api() -> str | None:
 def ensure_server(is_wanted: Callable[[], bool] = lambda: True) -> str:
     """The URL of the API to use, set for this process; starts our server if there is no other.
 
-    Call it before Prefect is imported: Prefect reads its settings then. `ServerNotStarted` soon
-    after it `is_wanted` no more.
+    Call it before each flow: a server that was ours may have ended, and come back on another port.
+    `ServerNotStarted` soon after it `is_wanted` no more.
     """
     url = configured_api()
     if url is None:
-        url = start_server(is_wanted).api_url
+        url = os.environ[OURS] = start_server(is_wanted).api_url
         # What Prefect's client keeps of its own lies with the rest of what is the user's.
         os.environ.setdefault("PREFECT_HOME", str(settings().home / "prefect"))
-    os.environ["PREFECT_API_URL"] = url
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", MAX_RETRIES)
+    if _known_to_prefect() != url:
+        os.environ["PREFECT_API_URL"] = url
+        _let_prefect_read_its_settings()
     return url
+
+
+def _known_to_prefect() -> str | None:
+    """The API that Prefect uses in this process; None before it is imported."""
+    if "prefect" not in sys.modules:
+        return None
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    return None if url is None else str(url)
+
+
+def _let_prefect_read_its_settings() -> None:
+    """It does so when it is imported, which may have been before."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.context import refresh_global_settings_context
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    refresh_global_settings_context()
+    for worker in (EventsWorker, APILogWorker):  # they would go on talking to the API before
+        # In a thread of its own, as it returns a coroutine where a loop runs.
+        stopping = threading.Thread(target=worker.drain_all, args=(0,))
+        stopping.start()
+        stopping.join()
 
 
 def server_condition() -> tuple[ServerCondition, ServerState | None]:

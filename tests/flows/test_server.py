@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import (
     ServerCondition,
     configured_api,
     control,
+    ensure_server,
     server_condition,
     start_server,
     stop_server,
 )
+from flows.server.control import OURS
 from flows.server.state import process_start_ticks
 
 START = "from flows.server import start_server; s = start_server(); print(s.pid, s.port)"
@@ -120,3 +123,42 @@ def test_an_api_that_the_user_configured_is_used_instead(
     assert configured_api() == "http://127.0.0.1:9/api"
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:8/api")
     assert configured_api() == "http://127.0.0.1:8/api"
+
+
+RUNS_AFTER_A_SERVER_ENDED = """
+import asyncio, os, sys
+from pathlib import Path
+import prefect
+from flows.experiment import load_experiment, run_experiment
+from flows.server import configured_api
+
+report = asyncio.run(run_experiment(load_experiment(Path(sys.argv[1]))))
+assert configured_api() is None, "what we set is not what the user chose"
+print(report.status, list(report.problems), os.environ["PREFECT_API_URL"])
+"""
+
+
+def test_a_process_that_outlives_its_server_finds_the_next_and_tells_prefect(
+    session_home: Path, prefect_server: str, tmp_path: Path
+) -> None:
+    gone = "http://127.0.0.1:9/api"
+    leftover = {"PREFECT_API_URL": gone, OURS: gone, "LABWRIGHT_HOME": str(session_home)}
+    file = tmp_path / "file.yaml"
+    file.write_text("steps: {a: {kind: command, script: echo outlived, inputs: {}}}")
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", RUNS_AFTER_A_SERVER_ENDED, str(file)],
+        env={**os.environ, **leftover},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == f"done [] {prefect_server}"
+    assert "Unable to connect" not in ran.stderr, "Prefect talks to the server that there is"
+
+
+def test_an_api_that_prefect_itself_was_told_of_is_the_users_choice(home: Path) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:7/api"}):
+        assert configured_api() == ensure_server() == "http://127.0.0.1:7/api"
+    assert "PREFECT_API_URL" not in os.environ
