@@ -1,8 +1,9 @@
 """A Hugging Face model folder: which of its files matter, and a check that needs no torch.
 
 A folder is accepted when its config is JSON that names an architecture and asks for no code of its
-own, and its weights are safetensors whose headers agree with the file sizes. Pickled weights and
-Python files are never copied, loaded or run.
+own, and its weights are safetensors whose headers agree with the file sizes, under the name that
+libraries load: what is checked is what is used. Pickled weights and Python files are never copied,
+loaded or run.
 
     header = check_model_folder(Path("model"))
     header["model.norm.weight"].dtype, header["model.norm.weight"].shape    # "BF16", (128,)
@@ -35,6 +36,8 @@ MODEL_FILES = (
     "model.safetensors.index.json",
     "*.safetensors",
 )
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -123,8 +126,24 @@ def check_model_folder(folder: Path) -> dict[str, TensorHeader]:
     config = read_config(folder)
     if not config.get("architectures"):
         raise ValueError("config.json names no architecture ('architectures' is empty)")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    wanted = _index(folder)
+    tensors: dict[str, TensorHeader] = {}
+    for path in weight_files(folder):
+        tensors.update(safetensors_header(path))
+    missing = sorted(wanted.keys() - tensors.keys())
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} tensors that {INDEX} names "
+            f"are in no file, the first is {missing[0]}"
+        )
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers and vLLM load; ValueError where they would not load the same."""
+    there = {path.name for path in folder.glob("*.safetensors")}
+    named = set(_index(folder).values()) or {WEIGHTS}
+    if not there:
         pickles = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
         hint = (
             f"; it has {', '.join(pickles)}, pickled weights, which can run code when read: "
@@ -133,19 +152,30 @@ def check_model_folder(folder: Path) -> dict[str, TensorHeader]:
             else ""
         )
         raise ValueError(f"{folder.name} has no *.safetensors weights{hint}")
-    tensors: dict[str, TensorHeader] = {}
-    for path in files:
-        tensors.update(safetensors_header(path))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        missing = sorted(set(wanted) - set(tensors))
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of {len(wanted)} tensors that model.safetensors.index.json names "
-                f"are in no file, the first is {missing[0]}"
-            )
-    return tensors
+    if absent := sorted(named - there):
+        raise ValueError(
+            f"{folder.name} has no {', '.join(absent)}, only {', '.join(sorted(there))}: libraries "
+            f"load {WEIGHTS}, or the files that {INDEX} names"
+        )
+    # Beside an index other files are left alone, but transformers prefers this one to any index.
+    besides = there - named if named == {WEIGHTS} else (there - named) & {WEIGHTS}
+    if besides:
+        raise ValueError(
+            f"{folder.name} has {', '.join(sorted(besides))} beside {', '.join(sorted(named))}: "
+            "which are the weights is not clear; keep one kind"
+        )
+    return [folder / name for name in sorted(named)]
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor to file, as the index of split weights says; empty where there is none."""
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    wanted: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    if strange := sorted(name for name in set(wanted.values()) if Path(name).name != name):
+        raise ValueError(f"{INDEX} names {strange[0]}, which is not beside it")
+    return wanted
 
 
 def num_parameters(tensors: dict[str, TensorHeader]) -> int:

@@ -74,7 +74,9 @@ def main(spec: CompressSpec, context: BodyContext) -> CompressResult:
     modifiers = llmcompressor_run.build_modifiers(recipe)
 
     progress.phase("load")
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        base, dtype="auto", use_safetensors=True, trust_remote_code=False
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     model.eval()
     loader = sample = before = None

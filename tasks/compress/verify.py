@@ -85,7 +85,10 @@ def check_scales(folder: Path) -> None:
 
 def reload(folder: Path, device: torch.device) -> PreTrainedModel:
     """Load the saved model and generate some tokens; RuntimeError where a logit is not finite."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", use_safetensors=True, trust_remote_code=False
+    )
+    model.to(device).eval()
     prompt = torch.arange(NUM_PROMPT_TOKENS, device=device)[None, :]
     generated = model.generate(
         prompt,

@@ -64,6 +64,7 @@ def load_model(spec: EvaluateSpec, folder: Path) -> Any:
         add_bos_token=spec.add_bos_token,
         enable_thinking=False if spec.disable_thinking else None,
         trust_remote_code=False,
+        use_safetensors=True,
     )
     model.loglikelihood_rolling = functools.partial(_rolling, model, model.max_length)
     return model

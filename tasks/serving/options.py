@@ -29,6 +29,7 @@ OWN_FLAGS = {
     "api-key": "a random one is made for each server",
     "config": "flags are written out in the spec",
     "trust-remote-code": "code that a model brings is not run",
+    "load-format": "weights are safetensors, never pickles",
     "disable-uvicorn-access-log": "it is always set",
 }
 OWN_VARIABLES = {

@@ -132,6 +132,7 @@ def vllm_server(
         key = secrets.token_hex(24)
         command = [*vllm_command(), "serve", str(model), "--host=127.0.0.1", f"--port={port}"]
         command += [f"--served-model-name={name}", "--disable-uvicorn-access-log"]
+        command += ["--load-format=safetensors"]
         command += options.arguments(num_gpus)
         with log.open("wb") as output:
             process = subprocess.Popen(

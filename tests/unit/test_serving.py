@@ -67,6 +67,7 @@ def test_healthy_server_answers_and_is_gone_afterwards(tmp_path: Path, pids: Pat
         assert server.startup_s > 0
         server.check_alive()
     assert survivors(pids) == []
+    assert "'--load-format=safetensors'" in (tmp_path / "server.log").read_text()
 
 
 def test_only_who_holds_the_key_is_served(tmp_path: Path) -> None:
