@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tasks.analyze.body import main
 from tasks.analyze.rows import (
     Loads,
+    Samples,
     Sample,
     choose_loads,
     compare_variants,
@@ -227,6 +228,7 @@ def test_every_row_is_told_at_the_loads_of_the_baseline() -> None:
         "partly": variant(synchronous=80),
         "elsewhere": variant(concurrent_64=900),
     }
+    samples: dict[str, Samples] = {name: {} for name in variants}
     rows = {row.name: row for row in compare_variants("base", variants, samples, 0.95)}
     shown = {
         name: (row.serving.output_tokens_per_s, row.serving.itl_ms and row.serving.itl_ms.p50)
