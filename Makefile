@@ -30,13 +30,13 @@ test: setup system lint ## set up, then everything that CI checks
 test-long: setup system ## set up, then the tests that take long
 	$(BIN)/pytest -m long --timeout 7200
 
-lint: ## ruff, mypy --strict and the layers of imports
+lint: setup ## ruff, mypy --strict and the layers of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: ## sort imports and lay the code out
+format: setup ## sort imports and lay the code out
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
