@@ -32,7 +32,7 @@ class ArtifactKind(StrEnum):
 
     MODEL = "model"  # Hugging Face folder: config, safetensors, tokenizer
     TOKENIZER = "tokenizer"  # Hugging Face folder without weights
-    TOKENS = "tokens"  # tokens.safetensors: int32 `input_ids` [num_sequences, sequence_length]
+    TOKENS = "tokens"  # TOKENS_FILE: int32 `input_ids` [num_sequences, sequence_length]
     TEXT = "text"  # UTF-8 text files, or JSON lines with a text field
     TASKS = "tasks"  # lm-eval task YAML files and their data, relative paths only
     RECIPE = "recipe"  # resolved llmcompressor recipe, YAML
@@ -43,6 +43,9 @@ class ArtifactKind(StrEnum):
     LOG = "log"
     FILE = "file"
     FOLDER = "folder"
+
+
+TOKENS_FILE = "tokens.safetensors"
 
 
 class ArtifactRef(Frozen):

@@ -7,8 +7,6 @@
       StoreError           the store cannot be read or written (full disk, permissions)     1
       StepFailed           a body ended without a usable result                             1
         StepTimedOut       … because its deadline passed
-      DeliverableUnmet     an experiment ran, and something it promised is not there        1
-      BudgetExceeded       a hard limit was reached                                         1
 
 Messages are for people: they name the bad value, where it came from, and what to type.
 """
@@ -90,14 +88,6 @@ class StepFailed(LabwrightError):
 
 class StepTimedOut(StepFailed):
     """The body ran past its deadline and was killed with all its descendants."""
-
-
-class DeliverableUnmet(LabwrightError):
-    """An experiment finished, and a deliverable that it promised is missing or wrong."""
-
-
-class BudgetExceeded(LabwrightError):
-    """A hard limit (time, money, iterations) was reached."""
 
 
 def nearest(name: str, valid: Iterable[str], likeness: float = 0.6) -> str:

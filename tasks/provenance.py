@@ -24,6 +24,7 @@ from typing import Any
 from tasks.artifacts import file_digest
 from tasks.environments import core_lock_digest, installed_version
 from tasks.gpus import Gpu
+from tasks.processor import cpu_model
 from tasks.scrubbing import Scrubber, own_secrets, scrub
 from tasks.settings import settings
 
@@ -112,20 +113,11 @@ def code_state() -> dict[str, Any]:
     return {"labwright": git_state(Path(__file__).parent), "project": git_state(Path.cwd())}
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 @functools.cache
 def hardware() -> dict[str, Any]:
     """What this machine is made of, as far as it bears on numbers and speed."""
     return {
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "num_cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "architecture": platform.machine(),

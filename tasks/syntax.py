@@ -43,9 +43,8 @@ class Source:
     digest: str
     imports: tuple[Import, ...]
     strings: frozenset[str]  # constants that are dotted names: `python -m tasks.x` runs such a one
-    unknown_imports: tuple[
-        tuple[int, str], ...
-    ]  # line and code of imports whose target is computed
+    # Line and code of imports whose target is computed.
+    unknown_imports: tuple[tuple[int, str], ...]
 
 
 def read_source(code: bytes) -> Source:

@@ -36,6 +36,7 @@ CORE_PACKAGES = (
     *("compressed-tensors", "lm-eval", "guidellm", "optuna", "s3fs"),
 )
 SERVE_PACKAGES = ("vllm", "torch", "transformers", "compressed-tensors")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as infra/system.sh looks for them
 NEEDED_DISK_GIB = 5.0  # the quickstart's artifacts, with room
 CUDA_DRIVER = 580  # the oldest that runs the CUDA 13 of the locks
 GIB = 1024**3
@@ -199,8 +200,7 @@ def server() -> Finding:
 
 def optional_parts() -> Iterator[Finding]:
     """What only some work needs."""
-    browsers = ("chromium", "chromium-browser", "google-chrome")
-    yield program("chromium", browsers, "sudo apt-get install chromium", "tests/browser")
+    yield program("chromium", BROWSERS, "sudo apt-get install chromium", "tests/browser")
     yield program(
         "docker", ("docker",), "sudo apt-get install docker.io", "work pools in containers"
     )

@@ -23,7 +23,7 @@ from flows.experiment.schema import RESERVED, StepHead
 from flows.experiment.signals import cancelled_by_signals
 from tasks.command import placed
 from tasks.documents import Document
-from tasks.errors import SpecError
+from tasks.errors import Problem, SpecError
 from tasks.observer import Observer, observing
 from tasks.problems import problems_from
 from tasks.registry import STEPS, step_of
@@ -120,8 +120,7 @@ def read_fields(kind: str, overrides: Sequence[str]) -> tuple[Spec, Placement]:
     except ValidationError as error:
         problems = problems_from(error, document, (), step.spec_type)
         raise SpecError(
-            problem.__class__(problem.message, f"step {kind}", key=problem.key)
-            for problem in problems
+            Problem(problem.message, f"step {kind}", key=problem.key) for problem in problems
         ) from error
     return spec, head.placement
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, StringConstraints
 
 from tasks.errors import EnvironmentMissing
 from tasks.gpus import list_gpus
+from tasks.processor import cpu_model
 
 THIS_MACHINE = "this machine"
 
@@ -41,15 +41,6 @@ def this_machine() -> str:
     """
     gpus = list_gpus()
     return f"gpu-{_slug(gpus[0].name)}-1" if gpus else found_class()
-
-
-def cpu_model() -> str:
-    """The processor's name as the kernel tells it, else the architecture's."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return os.uname().machine
 
 
 def _slug(name: str) -> str:

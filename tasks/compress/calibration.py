@@ -1,7 +1,8 @@
 """Calibration sequences and the sample on which a model is looked at before and after.
 
-loader = calibration_loader(folder, num_samples=128, sequence_length=256, seed=0)
-before = look(model, sample_of(loader))         # loss and predictions
+sequences = load_sequences(folder, num_samples=128, sequence_length=256, seed=0)
+before = look(model, sequences[:SAMPLE_SEQUENCES])      # loss and predictions
+loader = calibration_loader(sequences)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from tasks.compress.spec import TOKENS_FILE
+from tasks.artifacts import TOKENS_FILE
 
 SAMPLE_SEQUENCES = 8  # enough to see a broken model, cheap beside a calibration
 BATCH_TOKENS = 4096  # of one forward pass; long sequences go one by one

@@ -81,7 +81,7 @@ def read_layout(folder: Path) -> ModelLayout:
     modules: set[str] = set()
     for name, tensor in tensors.items():
         module, _, parameter = name.rpartition(".")
-        modules.update(_with_parents(module))
+        modules.update(with_parents(module))
         if parameter == "weight" and len(tensor.shape) == 2 and not EMBEDDING.search(module):
             out_features, in_features = tensor.shape
             element_bytes = tensor.size_bytes // max(1, out_features * in_features)
@@ -99,7 +99,8 @@ def read_layout(folder: Path) -> ModelLayout:
     )
 
 
-def _with_parents(module: str) -> Iterable[str]:
+def with_parents(module: str) -> Iterable[str]:
+    """`a.b.c`, `a.b`, `a`."""
     while module:
         yield module
         module = module.rpartition(".")[0]

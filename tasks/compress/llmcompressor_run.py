@@ -1,6 +1,6 @@
 """llmcompressor at work: builds its modifiers, runs them, and works around what 0.14 gets wrong.
 
-    run(model, recipe, loader, on_modules=progress.advance)
+    run(model, tokenizer, build_modifiers(recipe), loader, on_modules=progress.advance)
 
 `on_modules` is told how many modules were just compressed; it is read from llmcompressor's log, as
 its pipelines offer no callback.

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from tasks.compress.layout import Linear, ModelLayout, matches
+from tasks.compress.layout import Linear, ModelLayout, matches, with_parents
 from tasks.compress.modifiers import Role
 from tasks.compress.quantization import (
     GROUPED,
@@ -60,7 +60,7 @@ def pruned_linears(modifier: Modifier, layout: ModelLayout) -> list[Linear]:
     return [
         linear
         for linear in layout.linears
-        if any(matches(name, target) for name in _with_parents(linear.name) for target in targets)
+        if any(matches(name, target) for name in with_parents(linear.name) for target in targets)
         and not any(matches(linear.name, pattern) for pattern in modifier.ignore)
     ]
 
@@ -172,12 +172,6 @@ def _specificity(linear: Linear, group: QuantizationGroup) -> int:
 
 def _as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
-
-
-def _with_parents(name: str) -> Iterable[str]:
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
 
 
 def _named(linears: list[Linear]) -> str:

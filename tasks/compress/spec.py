@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.artifacts import ArtifactRef, Input, LocalPath
+from tasks.artifacts import TOKENS_FILE, ArtifactRef, Input, LocalPath
 from tasks.compress.layout import ModelLayout, read_layout
 from tasks.compress.overrides import OVERRIDES, apply_overrides
 from tasks.compress.plan import problems_of
@@ -28,8 +28,6 @@ from tasks.compress.recipe import Recipe
 from tasks.compress.recipe_source import parse_recipe
 from tasks.model_folder import safetensors_header
 from tasks.spec import DeviceKind, Result, Spec, local_device_kind
-
-TOKENS_FILE = "tokens.safetensors"
 
 
 class ActivationOrderChoice(StrEnum):

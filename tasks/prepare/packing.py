@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from tasks.artifacts import TOKENS_FILE
 from tasks.prepare.text_spec import Calibration
-
-TOKENS_FILE = "tokens.safetensors"
 
 
 def pack(documents: Iterable[Sequence[int]], eos: int, sequence_length: int) -> NDArray[np.int32]:

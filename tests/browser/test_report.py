@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
+from flows.cli.doctor import BROWSERS
 from flows.cli.report import report
 from tests.fakes.kept_run import keep_run
 from tests.fakes.quickstart import QuickstartRun
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), "")
 FLAGS = (
     "--headless",
     "--no-sandbox",

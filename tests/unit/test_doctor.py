@@ -107,3 +107,8 @@ def test_home_that_cannot_be_written_is_wrong(monkeypatch: pytest.MonkeyPatch, h
 def test_doctor_creates_nothing(home: Path) -> None:
     doctor.doctor()
     assert not home.exists()
+
+
+def test_doctor_and_set_up_look_for_the_same_browsers() -> None:
+    script = (Path(pins.__file__).parent / "system.sh").read_text()
+    assert f"for browser in {' '.join(doctor.BROWSERS)}; do" in script
