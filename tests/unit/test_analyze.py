@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tasks.analyze.body import main
 from tasks.analyze.rows import (
     Loads,
-    Samples,
     Sample,
+    Samples,
     choose_loads,
     compare_variants,
     pair,
