@@ -18,7 +18,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-standards_app = typer.Typer(help="Recipes, evaluations, workloads and pipelines by name.", no_args_is_help=True)
+standards_app = typer.Typer(
+    help="Recipes, evaluations, workloads and pipelines by name.", no_args_is_help=True
+)
 server_app = typer.Typer(help="The embedded Prefect server.", no_args_is_help=True)
 app.command()(publish)
 app.add_typer(standards_app, name="standards")
@@ -108,9 +110,11 @@ def list_runs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest runs to list.")] = 20,
 ) -> None:
     """List runs, newest first."""
+    from flows.cli.run import told_as_json
     from flows.cli.show import list_runs as print_runs
 
-    print_runs(limit, as_json=json)
+    with told_as_json(json):
+        print_runs(limit, as_json=json)
 
 
 @app.command()
@@ -122,9 +126,11 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a run: steps, deliverables, where results came from, where files lie."""
+    from flows.cli.run import told_as_json
     from flows.cli.show import show_lineage, show_run
 
-    (show_lineage if lineage else show_run)(run, as_json=json)
+    with told_as_json(json):
+        (show_lineage if lineage else show_run)(run, as_json=json)
 
 
 @app.command()
@@ -140,8 +146,11 @@ def compare(
 ) -> None:
     """Say what differs between runs: files, circumstances, results with intervals and p-values."""
     from flows.cli.compare import compare as compare_all
+    from flows.cli.run import told_as_json
 
-    raise typer.Exit(compare_all(runs, match or [], as_json=json))
+    with told_as_json(json):
+        status = compare_all(runs, match or [], as_json=json)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -153,8 +162,10 @@ def analyze(
 ) -> None:
     """Say what a run shows, as facts with numbers; of a folder also what each change did."""
     from flows.cli.analyze import analyze as analyze_runs
+    from flows.cli.run import told_as_json
 
-    analyze_runs(target, as_json=json)
+    with told_as_json(json):
+        analyze_runs(target, as_json=json)
 
 
 @app.command()
@@ -187,10 +198,13 @@ def reproduce(
 ) -> None:
     """Run it again in an empty store; exits with 0 if every number comes out as it did, else 1."""
     from flows.cli.reproduce import reproduce as reproduce_one
+    from flows.cli.run import told_as_json
     from flows.reproduce import ReproductionOptions
 
     options = ReproductionOptions(step, anyway, keep, tolerance)
-    raise typer.Exit(reproduce_one(run, options, as_json=json))
+    with told_as_json(json):
+        status = reproduce_one(run, options, as_json=json)
+    raise typer.Exit(status)
 
 
 @app.command()
