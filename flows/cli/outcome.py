@@ -122,17 +122,31 @@ def _comparison(result: object) -> Table:
 
 
 def next_commands(report: RunReport) -> list[str]:
-    """Three commands that make sense now."""
+    """Three commands that make sense now.
+
+    What is unmet stays so when the run is resumed: its file, or what a step does, has to change.
+    """
     file = Path(report.file)
     here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-    shown = shlex.quote(str(here))
     labwright = command_name()
     show = f"{labwright} show {report.id}"
+    run = f"{labwright} run {shlex.quote(str(here))}"
     if report.status is RunStatus.DONE:
         kinds = {step.kind for step in report.steps.values()}
         kind = next((kind for kind in ("compress", "train", "command") if kind in kinds), "train")
-        return [show, f"{labwright} run {shown} --dry-run", f"{labwright} step {kind} --help"]
-    return [show, f"{labwright} resume {report.id}", f"{labwright} validate {shown}"]
+        return [show, f"{run} --dry-run", f"{labwright} step {kind} --help"]
+    is_unmet = report.status is RunStatus.PARTIAL_SUCCESS
+    return [show, _read_logs(report), run if is_unmet else f"{labwright} resume {report.id}"]
+
+
+def _read_logs(report: RunReport) -> str:
+    """How to see what the step said that did not finish, or what there is of all of them."""
+    logs = RunFolder(runs_folder() / report.id).logs
+    for name, step in report.steps.items():
+        said = logs / name / "stderr.txt"
+        if not step.state.has_result and said.exists():
+            return f"tail -n 50 {shlex.quote(str(said))}"
+    return f"ls -R {shlex.quote(str(logs))}"
 
 
 def command_name() -> str:

@@ -7,18 +7,23 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from flows.cli import outcome
 from flows.cli.errors import explain
 from flows.cli.fields import field_rows
 from flows.cli.outcome import command_name
 from flows.cli.terminal import progress_words
+from flows.experiment import RunReport, RunStatus, StepState
+from flows.experiment.record import StepReport
 from tasks.registry import STEPS, step_of
 from tasks.spec import Placement
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "command.yaml"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEAVY = {"torch", "transformers", "llmcompressor", "lm_eval", "guidellm", "datasets", "matplotlib"}
 
 
@@ -288,6 +293,56 @@ def test_a_wrong_file_is_an_object_on_stdout_where_json_is_asked_for(
 def test_a_run_that_cannot_be_resumed_is_an_object_too(home: Path):
     done = labwright(home, "resume", "ZZZ", "--json")
     assert (done.returncode, json.loads(done.stdout)["status"]) == (2, "invalid")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "ZZZ"],
+        ["compare", "ZZZ", "YYY"],
+        ["analyze", "ZZZ"],
+        ["reproduce", "ZZZ"],
+    ],
+)
+def test_an_unknown_run_is_an_object_wherever_json_is_asked_for(home: Path, arguments: list[str]):
+    done = labwright(home, *arguments, "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert (found["id"], found["status"]) == (None, "invalid")
+    assert [f"error: {problem}" for problem in found["problems"]] == done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_a_folder_of_runs_that_cannot_be_read_is_an_object_too(tmp_path: Path, command: str):
+    (tmp_path / "runs").touch()
+    done = labwright(tmp_path, command, "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert found["status"] == "invalid"
+    assert "cannot be listed: Not a directory" in found["problems"][0]
+
+
+def ended(home: Path, status: RunStatus, state: StepState) -> RunReport:
+    """A run of one step, as it may have ended; the step said something."""
+    logs = home / "runs" / "01RUN" / "logs" / "one"
+    logs.mkdir(parents=True, exist_ok=True)
+    (logs / "stderr.txt").touch()
+    step = StepReport(kind="command", state=state)
+    return RunReport(
+        id="01RUN", name="x", file="/a/b.yaml", status=status, steps={"one": step}, started=NOW
+    )
+
+
+def test_what_to_type_next_is_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    monkeypatch.setattr(outcome, "command_name", lambda: "labwright")
+    logs = tmp_path / "runs" / "01RUN" / "logs"
+    failed = outcome.next_commands(ended(tmp_path, RunStatus.FAILED, StepState.FAILED))
+    assert failed == [
+        *("labwright show 01RUN", f"tail -n 50 {logs}/one/stderr.txt", "labwright resume 01RUN")
+    ]
+    unmet = outcome.next_commands(ended(tmp_path, RunStatus.PARTIAL_SUCCESS, StepState.DONE))
+    assert unmet == ["labwright show 01RUN", f"ls -R {logs}", "labwright run /a/b.yaml"]
 
 
 def test_a_script_without_inputs_runs_every_time_by_itself(home: Path, tmp_path: Path):
