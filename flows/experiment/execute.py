@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.experiment.gates import held_back, not_passed
-from flows.experiment.loading import Experiment, ExperimentStep
 from flows.experiment.plan import spec_for_run
 from flows.experiment.progress import RunState, StepWatch
 from flows.experiment.record import StepState
+from flows.experiment.sound import Experiment, ExperimentStep
 from tasks.command import placed
 from tasks.errors import LabwrightError, StepFailed
 from tasks.observer import observing

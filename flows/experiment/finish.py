@@ -20,7 +20,7 @@ from flows.experiment.checks import Evidence, Missing, check
 from flows.experiment.deliverables import FilePromise
 from flows.experiment.folder import RunFolder, unfinished_runs
 from flows.experiment.gates import gates_of
-from flows.experiment.loading import Experiment, compile_experiment
+from flows.experiment.loading import compile_experiment
 from flows.experiment.progress import RunState
 from flows.experiment.record import (
     DeliverableReport,
@@ -29,6 +29,7 @@ from flows.experiment.record import (
     RunStatus,
     StepState,
 )
+from flows.experiment.sound import Experiment
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.body import METRICS_FILE
 from tasks.documents import Document, parse_yaml

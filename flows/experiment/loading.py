@@ -1,7 +1,6 @@
 """From a file to an experiment that is known to be sound, before anything runs.
 
     experiment = load_experiment(Path("quickstart.yaml"), ["steps.train.num_steps=10"])
-    experiment.steps["train"].spec({"prepare": prepare_result})
 
 All problems of a file come at once: unknown keys, wrong types, references to nothing, cycles, specs
 that cannot hold whatever the steps before them find.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import graphlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,6 @@ from flows.experiment.references import (
     Interpolation,
     StepReference,
     Template,
-    fill,
     references_in,
     steps_in,
 )
@@ -46,59 +43,14 @@ from flows.experiment.schema import (
     refuse_other_files,
     with_default_validation,
 )
+from flows.experiment.sound import Experiment, ExperimentStep
 from tasks.artifacts import PackageFiles
 from tasks.documents import Document, Location, load_yaml
 from tasks.errors import Problem, SpecError, nearest
 from tasks.problems import problems_from
 from tasks.registry import STEPS, step_of, unknown_kind
-from tasks.spec import Placement, Result, Spec
 from tasks.step import Step
 from tasks.store.inputs import package_files
-
-
-@dataclass(frozen=True)
-class ExperimentStep:
-    """One step of an experiment: its kind, where it runs, and its fields with their references."""
-
-    name: str
-    kind: str
-    step: Step[Any, Any]
-    placement: Placement
-    fields: Mapping[str, Any]
-    upstream: tuple[str, ...]
-    document: Document = field(repr=False)
-
-    def spec(self, results: Mapping[str, Result]) -> Spec:
-        """The spec, once the steps that it refers to have results; raises `SpecError`."""
-        place: Location = ("steps", self.name)
-        try:
-            fields = fill(self.fields, results)
-            spec: Spec = self.step.spec_type.model_validate(
-                fields, context={"base_dir": self.document.folder}
-            )
-        except ValidationError as error:
-            raise SpecError(
-                problems_from(error, self.document, place, self.step.spec_type)
-            ) from error
-        except ValueError as error:
-            raise SpecError([self.document.problem(place, str(error))]) from error
-        return spec
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A sound experiment; `steps` are in an order in which they can run."""
-
-    header: Header
-    steps: Mapping[str, ExperimentStep]
-    deliverables: tuple[Deliverable, ...]
-    document: Document = field(repr=False)
-    overrides: tuple[str, ...] = ()
-    resolved: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def path(self) -> Path:
-        return self.document.path
 
 
 def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:

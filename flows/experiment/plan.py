@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flows.experiment.gates import held_back
-from flows.experiment.loading import Experiment, ExperimentStep
+from flows.experiment.sound import Experiment, ExperimentStep
 from tasks.command import CommandSpec
 from tasks.errors import SpecError
 from tasks.spec import Result, Spec

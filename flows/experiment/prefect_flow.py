@@ -15,11 +15,11 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.experiment.execute import Execution, call_directly
-from flows.experiment.loading import ExperimentStep
 from flows.experiment.prefect_api import api_may_go, cancelled_by_prefect
 from flows.experiment.progress import RunState
 from flows.experiment.record import counted
 from flows.experiment.signals import cancelled_by_signals
+from flows.experiment.sound import ExperimentStep
 from tasks.scrubbing import scrub
 from tasks.spec import Placement, Result, Spec
 

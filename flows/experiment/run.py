@@ -31,12 +31,12 @@ from flows.experiment.finish import (
 )
 from flows.experiment.folder import RunFolder
 from flows.experiment.lineage import RESOLVED, modifications, parent_of, resolved_of
-from flows.experiment.loading import Experiment, ExperimentStep
 from flows.experiment.plan import Plan, PlanState, plan
 from flows.experiment.progress import RunState, Watcher
 from flows.experiment.record import RunReport, RunStatus, StepReport, StepState
 from flows.experiment.shown import show_cached
 from flows.experiment.signals import cancelled_by_signals
+from flows.experiment.sound import Experiment, ExperimentStep
 from tasks.errors import Corrupted, LabwrightError, SpecError
 from tasks.provenance import git_state
 from tasks.scrubbing import scrub

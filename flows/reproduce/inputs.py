@@ -17,7 +17,7 @@ from flows.compare.numbers import is_reference
 from flows.compare.subjects import MeasuredStep
 from flows.compare.surroundings import in_short
 from flows.experiment import Experiment
-from flows.experiment.loading import ExperimentStep
+from flows.experiment.sound import ExperimentStep
 from tasks.artifacts import LocalPath, PackageFiles
 from tasks.errors import Problem, SpecError
 from tasks.spec import Spec

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.experiment.loading import Experiment, load_experiment
+from flows.experiment.loading import load_experiment
 from flows.experiment.pipelines import Pipeline
+from flows.experiment.sound import Experiment
 from tasks.compress.overrides import OVERRIDES
 from tasks.errors import SpecError
 from tasks.standards import StandardKind, load
