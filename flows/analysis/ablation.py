@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, digits, plural
 from flows.experiment.lineage import modifications
-from tasks.analyze.paired import PairedComparison, Statistic, compare_paired
+from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.paired import compare_paired
 from tasks.analyze.rows import MetricKey, Sample, pair, parse_samples, read_samples
 from tasks.evaluate.spec import EvaluateResult, Score
 from tasks.train import TrainResult

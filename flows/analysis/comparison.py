@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, digits, plural
 from tasks.analyze import AnalyzeResult
-from tasks.analyze.paired import PairedComparison
+from tasks.analyze.comparison import PairedComparison
 from tasks.analyze.spec import Recovery, VariantRow
 from tasks.analyze.table import percent
 

@@ -16,7 +16,8 @@ from flows.compare.numbers import numbers_in
 from flows.compare.rows import CONFIDENCE, Measure, Outcome, Row, not_comparable, plain
 from flows.compare.subjects import Pair
 from flows.compare.surroundings import Difference, differences
-from tasks.analyze.paired import Statistic, compare_paired
+from tasks.analyze.comparison import Statistic
+from tasks.analyze.paired import compare_paired
 from tasks.analyze.repeats import compare_repeats
 from tasks.analyze.rows import Samples, pair
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from tasks.analyze.comparison import PairedComparison
 from tasks.analyze.multiplicity import holm
-from tasks.analyze.paired import PairedComparison
 from tasks.analyze.repeats import RepeatComparison
 from tasks.spec import Frozen
 

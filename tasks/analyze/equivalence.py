@@ -14,13 +14,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from tasks.analyze.paired import (
-    PairedComparison,
-    PairedItems,
-    PairedQuestion,
-    Statistic,
-    compare_paired,
-)
+from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.paired import PairedItems, PairedQuestion, compare_paired
 from tasks.spec import Frozen
 
 

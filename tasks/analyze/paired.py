@@ -26,12 +26,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from tasks.analyze.comparison import Method, PairedComparison, Statistic
 from tasks.analyze.exact import exact_interval, exact_p_values
 from tasks.analyze.intervals import (
     DIFFERENCE,
@@ -42,7 +41,6 @@ from tasks.analyze.intervals import (
     score_p_values,
 )
 from tasks.analyze.sign_flips import Alternative, p_value_of_signs
-from tasks.spec import Frozen
 
 MIN_UNITS = 30  # that differ; below, Student's t cannot make up for skewed units
 MIN_BINARY_ITEMS = 10  # below, an exact interval would say next to nothing
@@ -51,43 +49,6 @@ MIN_DISCORDANT = 50
 UNBOUNDED = "the denominator is not clearly above zero"
 
 Floats = NDArray[np.float64]
-
-
-class Statistic(StrEnum):
-    """What is compared."""
-
-    RECOVERY = "recovery"  # variant / baseline, inverted where lower is better
-    DIFFERENCE = "difference"  # variant - baseline
-
-
-class Method(StrEnum):
-    """How the interval was made."""
-
-    EXACT = "exact"
-    SCORE = "score"
-    FIELLER = "fieller"
-    NONE = "none"
-
-
-class PairedComparison(Frozen):
-    """An estimate with its interval; `low` and `high` are absent where no method holds."""
-
-    statistic: Statistic = Field(description="What was compared.")
-    estimate: float | None = Field(description="Point estimate; absent where it is undefined.")
-    low: float | None = Field(description="Lower end of the interval.")
-    high: float | None = Field(description="Upper end of the interval.")
-    confidence: float = Field(description="Nominal coverage of the interval, e.g. 0.95.")
-    method: Method = Field(description="How the interval was made.")
-    num_items: int = Field(description="Items that both models answered.")
-    num_units: int = Field(description="Independent units: clusters, or items without clusters.")
-    reason: str | None = Field(default=None, description="Why there is no estimate or interval.")
-    standard_error: float | None = Field(
-        default=None,
-        description="Of the estimate, linearised; over sources where items share them.",
-    )
-    p_value: float | None = Field(
-        default=None, description="Of 'both score alike': two-sided, by sign flips of the units."
-    )
 
 
 @dataclass(frozen=True)

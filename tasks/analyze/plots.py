@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tasks.analyze.paired import PairedComparison
+from tasks.analyze.comparison import PairedComparison
 from tasks.analyze.spec import VariantRow
 from tasks.analyze.table import percent
 from tasks.benchmark.spec import LoadPoint, ServiceLevel

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.analyze.paired import PairedComparison
+from tasks.analyze.comparison import PairedComparison
 
 if TYPE_CHECKING:
     from tasks.analyze.repeats import RepeatComparison

@@ -12,13 +12,8 @@ from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
-from tasks.analyze.paired import (
-    Method,
-    PairedComparison,
-    PairedItems,
-    Statistic,
-    compare_paired,
-)
+from tasks.analyze.comparison import Method, PairedComparison, Statistic
+from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.spec import Latency, Recovery, ServingSummary, Variant, VariantRow
 from tasks.benchmark.spec import LoadPoint
 from tasks.spec import Frozen

@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tasks.analyze.paired import PairedComparison
+from tasks.analyze.comparison import PairedComparison
 from tasks.artifacts import ArtifactRef, Input
 from tasks.benchmark.spec import LoadPoint, ServiceLevel
 from tasks.errors import nearest

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tasks.analyze.paired import PairedComparison, Statistic, compare_paired
+from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.paired import compare_paired
 from tasks.analyze.rows import MetricKey, Samples, pair, parse_samples, read_samples
 from tasks.analyze.spec import Evaluation
 from tasks.body import BodyContext, run_body

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.analyze.paired import PairedComparison, PairedItems, Statistic, compare_paired
+from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.power import more_items_needed
 from tasks.analyze.rows import Sample
 from tasks.benchmark.spec import LoadPoint

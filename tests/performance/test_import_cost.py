@@ -23,6 +23,8 @@ HEAVY = (
     "vllm",
     "optuna",
 )
+LOADED_LATER = (*HEAVY, "numpy", "scipy")  # by bodies and pages
+LIBRARY = "flows.compress_and_evaluate, flows.experiment"  # what a user's program imports
 NUM_ROUNDS = 2
 AIM_S = 0.3
 PACKAGES = sorted(module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg)
@@ -41,13 +43,24 @@ def test_importing_steps_and_flows_loads_nothing_heavy(names: list[str]) -> None
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
+def test_the_library_loads_nothing_heavy_but_prefect() -> None:
+    code = (
+        f"import sys, {LIBRARY}\n"
+        f"heavy = [module for module in {LOADED_LATER} if module in sys.modules]\n"
+        f"assert heavy == ['prefect'], heavy\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
 def test_import_cost() -> None:
-    """`flows` is loaded on top of Prefect, as a run loads it."""
+    """`flows` is loaded on top of Prefect, as a run loads it; Prefect loads `flow` when asked."""
     codes = {
         "python": "pass",
         "prefect": "import prefect",
         "prefect, flows": "import prefect, flows",
         "flows": "import flows",
+        "Prefect's flow": "from prefect import flow",
+        "… and the library": f"from prefect import flow; import {LIBRARY}",
         "every step": "import " + ", ".join(f"tasks.{name}" for name in PACKAGES),
         "a body's frame": "import tasks.body",
     }
@@ -62,4 +75,6 @@ def test_import_cost() -> None:
     for name, found in best.items():
         print(f"  {name:16} {found:12.3f}   {found / best['python']:10.1f}")
     over = best["prefect, flows"] - best["prefect"]
+    library = best["… and the library"] - best["Prefect's flow"]
     print(f"  flows over prefect {over:10.3f}   (aim: {AIM_S:g})")
+    print(f"  the library over its flow {library:.3f}   (aim: {AIM_S:g})")

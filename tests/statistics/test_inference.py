@@ -7,15 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from tasks.analyze.comparison import Statistic
 from tasks.analyze.equivalence import Verdict, tost
 from tasks.analyze.hypothesis_tests import RankMethod, mean_below_p_value, wilcoxon_signed_rank
 from tasks.analyze.multiplicity import benjamini_hochberg, holm
-from tasks.analyze.paired import (
-    PairedItems,
-    Statistic,
-    compare_paired,
-    sign_flip_p_value,
-)
+from tasks.analyze.paired import PairedItems, compare_paired, sign_flip_p_value
 from tasks.analyze.power import (
     items_needed,
     mean_power,

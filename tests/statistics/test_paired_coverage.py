@@ -12,9 +12,10 @@ import functools
 import numpy as np
 import pytest
 
+from tasks.analyze.comparison import Method, Statistic
 from tasks.analyze.exact import exact_interval, exact_p_values
 from tasks.analyze.intervals import DIFFERENCE, RATIO, Floats, PairedTable, fieller_interval
-from tasks.analyze.paired import MIN_UNITS, Method, PairedItems, PairedQuestion, Statistic
+from tasks.analyze.paired import MIN_UNITS, PairedItems, PairedQuestion
 
 NUM_DATA_SETS = 10_000
 LEAST_COVERAGE = 0.94

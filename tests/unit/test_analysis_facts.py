@@ -22,7 +22,7 @@ from flows.cli.analyze import analyze
 from flows.cli.report import report
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunStatus, StepState
-from tasks.analyze.paired import Method, PairedComparison, Statistic
+from tasks.analyze.comparison import Method, PairedComparison, Statistic
 from tasks.analyze.repeats import RepeatComparison, RepeatMethod
 from tasks.errors import SpecError
 from tasks.store import open_store

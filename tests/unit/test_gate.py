@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.analyze.paired import PairedItems, Statistic, compare_paired
+from tasks.analyze.comparison import Statistic
+from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.rows import Sample, compare_variants, parse_samples, read_samples
 from tasks.analyze.spec import Evaluation, Variant
 from tasks.artifacts import ArtifactKind, ArtifactRef, describe

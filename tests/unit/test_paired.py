@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tasks.analyze.comparison import Method, Statistic
 from tasks.analyze.intervals import DIFFERENCE, PairedTable, fieller_interval, score_interval
-from tasks.analyze.paired import (
-    Method,
-    PairedItems,
-    Statistic,
-    compare_paired,
-    sign_flip_p_value,
-)
+from tasks.analyze.paired import PairedItems, compare_paired, sign_flip_p_value
 from tasks.analyze.sign_flips import Alternative
 
 
