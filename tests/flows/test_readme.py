@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import ast
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from typer.main import get_command
 
 from flows.cli.app import app
 from tests.fakes.quickstart import labwright
+from tests.fakes.tiny_tasks import write_tiny_tasks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -55,13 +59,40 @@ def test_the_broken_file_says_what_is_shown(tmp_path: Path) -> None:
     assert said.stderr.replace(f"{tmp_path}/", "") == block("text")
 
 
-def test_the_code_that_is_shown_names_what_exists() -> None:
-    tree = ast.parse(block("python"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            assert node.module is not None
-            module = __import__(node.module, fromlist=["*"])
-            assert all(hasattr(module, alias.name) for alias in node.names)
+def test_the_code_that_is_shown_runs_where_nothing_was_computed_before(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """As it stands, beside the two folders that it names; it starts the server itself."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    write_tiny_tasks(tmp_path / "eval_tasks")
+    (tmp_path / "shown.py").write_text(block("python"))
+    variables = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    home = str(tmp_path / "home")
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-P", "shown.py"],
+            cwd=tmp_path,
+            env={**variables, "LABWRIGHT_HOME": home, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert (tmp_path / "home" / "server.json").is_file()
+    finally:
+        labwright("server", "stop", LABWRIGHT_HOME=home)
+    found = re.search(r"estimate=(\d\.\d+)", ran.stdout)
+    assert found, ran.stdout
+    assert 0.9 < float(found[1]) < 1.1
+    records = sorted(path.parent.name for path in (tmp_path / "home" / "records").glob("*/*.json"))
+    assert records == ["analyze", "compress", "evaluate", "evaluate"]
+
+
+def test_files_that_are_shown_shortened_say_so() -> None:
+    """What is not a whole file is marked, and every other block of YAML is a file of the README."""
+    for heading, text in re.findall(r"^```yaml(.*?)\n(.*?)^```$", README, re.M | re.DOTALL):
+        assert ("..." in text) == (heading.strip() == "shortened"), text
 
 
 def test_the_tree_that_is_shown_is_the_tree() -> None:
@@ -78,6 +109,15 @@ def test_the_tree_that_is_shown_is_the_tree() -> None:
         folders = [*folders[:depth], names[0]]
         for name in names:
             assert (ROOT / "/".join([*folders[:depth], name])).exists(), (folders, name)
+
+
+def test_the_tree_that_is_shown_leaves_no_folder_out() -> None:
+    section = README.partition("## The house")[2].partition("## How to go on")[0]
+    shown = set(re.findall(r"[\w.]+(?=/)|\w+\.py", section))
+    packages = {path.parent.name for path in ROOT.glob("*/*/__init__.py")}
+    tops = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"examples", "tests"}
+    flows = {path.name for path in (ROOT / "flows").glob("[!_]*.py")}
+    assert packages | tops | flows <= shown
 
 
 def test_the_picture_is_there() -> None:
