@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -146,16 +148,33 @@ def test_processes_hash_seeds_and_checkouts_agree(tmp_path: Path) -> None:
     assert len(answers) == 1
 
 
-def test_names_and_places_of_files_do_not_count(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "home")
+PLACES = st.lists(
+    st.text(st.characters(categories=["L", "N"], include_characters=" .-_"), min_size=1, max_size=8)
+    .filter(lambda name: name.strip("."))
+    .map(lambda name: f"p{name}"),
+    min_size=1,
+    max_size=3,
+)
+FILES = st.dictionaries(st.sampled_from(["a.txt", "b.txt", "deep/c.txt"]), TEXTS, min_size=1)
+
+
+@given(FILES, PLACES, PLACES)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_names_and_places_of_files_do_not_count(
+    tmp_path: Path, files: dict[str, str], here: list[str], there: list[str]
+) -> None:
+    root = Path(tempfile.mkdtemp(dir=tmp_path))
+    store = LocalStore(root / "home")
     identities = set()
-    for place in ("here", "there/deeper"):
-        folder = tmp_path / place / f"data-{len(place)}"
-        folder.mkdir(parents=True)
-        (folder / "text.txt").write_text("the same words")
+    for top, place in (("one", here), ("other", there)):
+        folder = root.joinpath(top, *place)
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        single = folder / next(iter(files))
         spec = SampleSpec(
             data=LocalPath(path=folder),
-            inner=(Inner(rate=1, source=LocalPath(path=folder / "text.txt")),),
+            inner=(Inner(rate=1, source=LocalPath(path=single)),),
         )
         for keep in (False, True):
             identities.add(identity_of(resolve_inputs(spec, store, keep)))
@@ -194,16 +213,50 @@ def test_every_field_counts(fields: dict[str, Any], name: str, data: st.DataObje
     assert identity_of(changed) != identity_of(spec)
 
 
-def test_step_code_and_versions_count() -> None:
+NAMES = st.text("abcdefgh-_", min_size=1, max_size=6)
+RELEASES = st.dictionaries(
+    NAMES, st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}", fullmatch=True), max_size=3
+)
+CODES = st.text("0123456789abcdef", min_size=1, max_size=8)
+
+
+@given(
+    st.tuples(NAMES, CODES, RELEASES),
+    st.tuples(NAMES, CODES, RELEASES),
+    st.randoms(use_true_random=False),
+)
+def test_step_code_and_versions_count_and_the_order_of_versions_does_not(
+    one: tuple[str, str, dict[str, str]],
+    other: tuple[str, str, dict[str, str]],
+    rng: random.Random,
+) -> None:
     spec = SampleSpec()
-    different = {
-        identity_of(spec),
-        identity_of(spec, step="other"),
-        identity_of(spec, code="other"),
-        identity_of(spec, torch="2.13.1"),
-        identity_of(spec, numpy="2.4.6"),
-    }
-    assert len(different) == 5
+
+    def of(step: str, code: str, versions: dict[str, str]) -> str:
+        shuffled = rng.sample(sorted(versions.items()), k=len(versions))
+        return identity(step, spec, code, dict(shuffled))
+
+    assert (of(*one) == of(*other)) == (one == other)
+    assert of(*one) == of(*one)
+    for index in range(3):  # one alone that differs is enough
+        mixed = (*one[:index], other[index], *one[index + 1 :])
+        assert (of(*mixed) == of(*one)) == (one[index] == other[index])  # type: ignore[arg-type]
+
+
+@given(
+    st.builds(
+        Placement,
+        gpus=st.integers(0, 8),
+        timeout_s=st.none() | st.floats(1, 1e6),
+        environment=st.dictionaries(st.sampled_from(["A", "LABWRIGHT_HOME", "B"]), st.just("x")),
+    )
+)
+def test_no_placement_changes_what_a_step_is_asked_for(placement: Placement) -> None:
+    assert placement.model_fields_set
+    signature = inspect.signature(type(evaluate).identity)
+    assert list(signature.parameters) == ["self", "spec", "store"]
+    with pytest.raises(ValueError, match="extra"):
+        SampleSpec.model_validate(placement.model_dump())
 
 
 def test_content_of_an_artifact_counts_and_its_name_does_not() -> None:
