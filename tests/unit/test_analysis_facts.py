@@ -115,7 +115,7 @@ def repeats(low: float | None, estimate: float, high: float | None) -> RepeatCom
         low=low,
         high=high,
         confidence=0.95,
-        method=RepeatMethod.WELCH if low else RepeatMethod.NONE,
+        method=RepeatMethod.STUDENT if low else RepeatMethod.NONE,
         num_repeats=3,
         p_value=0.01 if low else None,
         drift=None,
