@@ -199,8 +199,8 @@ def test_the_gsm8k_part_of_openllm_equals_lm_eval_called_by_hand(
         mirror=mirror,
         standard="openllm",
         overrides={"tasks": ["gsm8k"], "max_length": 2048},
-        generation={"max_new_tokens": 96},
-        limit=16,
+        generation={"max_new_tokens": 32},
+        limit=8,
         batch_size=4,
         dtype="float32",
         device_kind="cpu",
@@ -211,15 +211,15 @@ def test_the_gsm8k_part_of_openllm_equals_lm_eval_called_by_hand(
         mirror,
         tmp_path / "scratch",
         tasks=["gsm8k"],
-        limit=16,
+        limit=8,
         num_fewshot=5,
         model_args={"add_bos_token": True},
-        gen_kwargs={"max_gen_toks": 96},
+        gen_kwargs={"max_gen_toks": 32},
     )["gsm8k"]
     for filter_name in ("strict-match", "flexible-extract"):
         score = result.score("gsm8k", "exact_match", filter_name)
         assert score.value == expected[f"exact_match,{filter_name}"]
-        assert score.num_items == 16
+        assert score.num_items == 8
     assert result.score("gsm8k", "exact_match", "strict-match").num_fewshot == 5
     part, whole = result.group("openllm/gsm8k"), result.group("openllm")
     assert part.value == expected["exact_match,strict-match"]
@@ -238,7 +238,7 @@ def test_both_backends_agree_within_a_standard_error(
     home = tmp_path / "run" / "home" / "labwright"
     home.mkdir(parents=True)
     (home / "envs").symlink_to(environments)
-    here = bbh_spec(standard_model, mirror, THREE, limit=24)
+    here = bbh_spec(standard_model, mirror, THREE, limit=8)
     fields = here.model_dump(mode="json") | {
         "backend": "vllm",
         "batch_size": None,
