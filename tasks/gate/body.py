@@ -27,8 +27,9 @@ from tasks.gate.spec import (
     ScoreCriterion,
     SizeCriterion,
     ThroughputCriterion,
+    limit_of,
 )
-from tasks.verdict import CriterionVerdict, GateResult, Limit
+from tasks.verdict import CriterionVerdict, GateResult
 
 Read = Callable[[Evaluation], Samples]
 
@@ -53,7 +54,7 @@ def verdict_on(criterion: Criterion, read: Read, confidence: float) -> Criterion
         found = _measure(criterion, read, confidence)
     except ValueError as error:
         found = Measured.missing(str(error))
-    limit, threshold = _limit(criterion), criterion.threshold
+    limit, threshold = limit_of(criterion), criterion.threshold
     return judged(criterion.kind, _what(criterion), found, limit, threshold, confidence)
 
 
@@ -62,7 +63,7 @@ def _measure(criterion: Criterion, read: Read, confidence: float) -> Measured:
         case RecoveryCriterion():
             return _recovery(criterion, read, confidence)
         case AnalyzedRecoveryCriterion():
-            return measures.paired(_analyzed(criterion))
+            return measures.paired(_analyzed(criterion, confidence))
         case SizeCriterion():
             return measures.ratio(criterion.size_bytes, criterion.base_size_bytes)
         case LatencyCriterion():
@@ -80,21 +81,6 @@ def _measure(criterion: Criterion, read: Read, confidence: float) -> Measured:
             score = _score_of(criterion.evaluation, criterion.metric)
             items = read(criterion.evaluation).get(_key(criterion.metric))
             return measures.score(score, items, confidence)
-
-
-def _limit(criterion: Criterion) -> Limit:
-    match criterion:
-        case RecoveryCriterion() | AnalyzedRecoveryCriterion():
-            return Limit.ABOVE
-        case ThroughputCriterion():
-            return Limit.AT_LEAST
-        case ScoreCriterion():
-            known = _scores_of(criterion.evaluation)
-            score = known.get(criterion.metric)
-            is_cost = score is not None and score.higher_is_better is False
-            return Limit.AT_MOST if is_cost else Limit.AT_LEAST
-        case _:
-            return Limit.AT_MOST
 
 
 def _recovery(criterion: RecoveryCriterion, read: Read, confidence: float) -> Measured:
@@ -125,7 +111,7 @@ def _compare(
     )
 
 
-def _analyzed(criterion: AnalyzedRecoveryCriterion) -> PairedComparison:
+def _analyzed(criterion: AnalyzedRecoveryCriterion, confidence: float) -> PairedComparison:
     rows = {row.name: row for row in criterion.rows}
     if criterion.variant not in rows:
         hint = _among(criterion.variant, rows)
@@ -134,7 +120,13 @@ def _analyzed(criterion: AnalyzedRecoveryCriterion) -> PairedComparison:
     if criterion.metric not in found:
         hint = _among(criterion.metric, found)
         raise ValueError(f"'{criterion.variant}' was not compared by {criterion.metric}{hint}")
-    return found[criterion.metric]
+    comparison = found[criterion.metric]
+    if comparison.confidence < confidence:
+        raise ValueError(
+            f"the analysis has intervals of {comparison.confidence:.4g} confidence, the gate asks "
+            f"for {confidence:.4g}: set the analysis to confidence: {confidence:.4g}"
+        )
+    return comparison
 
 
 def _score_of(evaluation: Evaluation, metric: str) -> Score:

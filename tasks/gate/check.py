@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.gate.judge import Measured, gate_result, judge
-from tasks.gate.spec import GateSpec
+from tasks.gate.spec import GateSpec, limit_of
 from tasks.verdict import GateResult
 
 
@@ -19,9 +19,12 @@ def check(spec: GateSpec, result: GateResult, _open_artifact: Callable[[Any], Pa
     if result.criteria.keys() != spec.criteria.keys():
         raise ValueError("the criteria that were judged are not those that were asked for")
     for name, found in result.criteria.items():
-        if found.threshold != spec.criteria[name].threshold:
-            raise ValueError(f"'{name}' was held against {found.threshold}")
-        again = judge(Measured(found.number, found.low, found.high), found.limit, found.threshold)
+        asked = spec.criteria[name]
+        limit, threshold = limit_of(asked), asked.threshold
+        if (found.kind, found.limit, found.threshold) != (asked.kind, limit, threshold):
+            held = f"as {found.kind}, {found.limit} {found.threshold}"
+            raise ValueError(f"'{name}' was judged {held}, not {asked.kind}, {limit} {threshold}")
+        again = judge(Measured(found.number, found.low, found.high), limit, threshold)
         if again is not found.verdict:
             raise ValueError(f"'{name}' is said to be {found.verdict}, its numbers say {again}")
     if gate_result(result.criteria, spec.inconclusive, spec.stop) != result:

@@ -26,6 +26,7 @@ from tasks.evaluate.spec import Score
 from tasks.gate.judge import Measured
 
 MIN_SKEWED_UNITS = 60  # below, Student's t covers less than 94% where scores are skewed
+LEVELS = (50, 90, 95, 99)  # percentiles that a load point holds
 MIN_NORMAL_ITEMS = 300  # below, a standard error alone makes no interval
 
 
@@ -93,17 +94,31 @@ def at_load(points: Sequence[LoadPoint], load: str) -> list[LoadPoint]:
 def latency(
     points: Sequence[LoadPoint], quantity: str, percentile: str, confidence: float
 ) -> Measured:
-    """A percentile over requests, by repeat; one beyond which only failed requests lie is none."""
-    values = []
+    """A percentile over all requests, by repeat; those that did not succeed took for ever.
+
+    Of n requests of which f failed, were cut off or lost, the percentile q of all is that of the
+    successes at level q / (1 - f/n). Between recorded levels it is bounded: by q of the successes
+    from below, by the next recorded level from above. The answer is that upper bound, with an
+    interval that reaches from the lower end of the one to the upper end of the other.
+    """
+    wanted = int(percentile.removeprefix("p"))
+    least, most = [], []
     for point in points:
         found = getattr(point, quantity)
         if found is None:
             return Measured.missing(f"repeat {point.repeat} has no {quantity}")
-        if point.error_fraction > 1 - int(percentile.removeprefix("p")) / 100:
-            share = f"{point.error_fraction:.1%}"
-            return Measured.missing(f"{share} of the requests of repeat {point.repeat} failed")
-        values.append(float(getattr(found, percentile)))
-    return repeats(values, confidence)
+        num_bad = point.num_errored + point.num_incomplete + point.num_lost
+        total = num_bad + point.num_successful
+        level = next((p for p in LEVELS if p * point.num_successful >= wanted * total), None)
+        if level is None:
+            is_lost = num_bad * 100 >= (100 - wanted) * total
+            why = "" if is_lost else f", and nothing above p{LEVELS[-1]} was recorded"
+            share = f"{num_bad} of {total} requests of repeat {point.repeat}"
+            return Measured.missing(f"{share} did not succeed{why}")
+        least.append(float(getattr(found, percentile)))
+        most.append(float(getattr(found, f"p{level}")))
+    upper = repeats(most, confidence)
+    return replace(upper, low=repeats(least, confidence).low)
 
 
 def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float) -> Measured:

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, Field
 from tasks.analyze.spec import Evaluation, VariantRow
 from tasks.benchmark.spec import LoadPoint
 from tasks.spec import Frozen, Spec
+from tasks.verdict import Limit
 
 BITS_PER_BYTE = "bits_per_byte"
 
@@ -81,7 +82,7 @@ class RecoveryCriterion(Frozen):
 
 
 class AnalyzedRecoveryCriterion(Frozen):
-    """The same out of an analysis that was made before, with the confidence of its intervals."""
+    """The same out of an analysis that was made before, at no less than the gate's confidence."""
 
     kind: Literal["analyzed_recovery"]
     metric: Metric
@@ -102,7 +103,7 @@ class SizeCriterion(Frozen):
 
 
 class LatencyCriterion(Frozen):
-    """A percentile of a latency under a load; requests that failed took for ever."""
+    """A percentile of a latency over all requests of a load; those that failed took for ever."""
 
     kind: Literal["latency"]
     points: Points
@@ -153,6 +154,24 @@ Criterion = Annotated[
     | ScoreCriterion,
     Field(discriminator="kind"),
 ]
+
+
+def limit_of(criterion: Criterion) -> Limit:
+    """On which side of the threshold its number has to be; of a score, as its task says."""
+    match criterion:
+        case RecoveryCriterion() | AnalyzedRecoveryCriterion():
+            return Limit.ABOVE
+        case ThroughputCriterion():
+            return Limit.AT_LEAST
+        case ScoreCriterion():
+            is_cost = any(
+                score.higher_is_better is False
+                for score in criterion.evaluation.scores
+                if f"{score.task}/{score.label}" == criterion.metric
+            )
+            return Limit.AT_MOST if is_cost else Limit.AT_LEAST
+        case SizeCriterion() | LatencyCriterion() | PerplexityCriterion():
+            return Limit.AT_MOST
 
 
 class GateSpec(Spec):

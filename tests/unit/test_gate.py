@@ -306,6 +306,10 @@ def test_an_analysis_answers_as_the_samples_do(bench: Bench) -> None:
     analyzed = {"kind": "analyzed_recovery", "rows": rows, "metric": "text/acc", "threshold": 0.9}
     found = bench.judge(variant="w8", **analyzed)
     assert (found.verdict, found.low) == (direct.verdict, direct.low)
+    loose = compare_variants("base", variants, samples, 0.6)
+    weak = bench.judge(variant="w8", **{**analyzed, "rows": loose})
+    assert weak.verdict is Verdict.MISSING
+    assert "intervals of 0.6 confidence, the gate asks for 0.95" in weak.words
     lost = bench.judge(variant="w9", **analyzed)
     assert lost.verdict is Verdict.MISSING
     assert "no variant 'w9'; there are base, w8" in lost.words
@@ -396,19 +400,23 @@ def test_a_size_that_is_not_there_is_missing(bench: Bench, lost: str) -> None:
     assert bench.judge(**size, **{**sizes, lost: 0}).verdict is Verdict.MISSING
 
 
-def point(repeat: int, ttft_ms: float | None, errors: float = 0.0) -> LoadPoint:
+def point(
+    repeat: int, ttft_ms: float | None, *, errors: int = 0, cut_off: int = 0, good: int = 100
+) -> LoadPoint:
+    """p50 to p90 are `ttft_ms`, p95 a millisecond more and p99 two."""
     spread = None
     if ttft_ms is not None:
-        spread = Percentiles(mean=ttft_ms, p50=ttft_ms, p90=ttft_ms, p95=ttft_ms, p99=ttft_ms)
+        tail = {"p95": ttft_ms + 1, "p99": ttft_ms + 2}
+        spread = Percentiles(mean=ttft_ms, p50=ttft_ms, p90=ttft_ms, **tail)
     return LoadPoint(
         load="concurrent 4",
         kind="concurrent",
         repeat=repeat,
         duration_s=1.0,
-        num_successful=8,
-        num_errored=0,
-        num_incomplete=0,
-        error_fraction=errors,
+        num_successful=good,
+        num_errored=errors,
+        num_incomplete=cut_off,
+        error_fraction=errors / (errors + good),
         requests_per_s=1.0,
         output_tokens_per_s=100.0 + repeat,
         ttft_ms=spread,
@@ -424,7 +432,7 @@ def test_a_latency_is_judged_over_repeats(bench: Bench) -> None:
     points = [point(n, 100.0 + n) for n in range(4)]
     assert bench.judge(**SLO, points=points, threshold=120).verdict is Verdict.PASSED
     assert bench.judge(**SLO, points=points, threshold=90).verdict is Verdict.FAILED
-    unsure = bench.judge(**SLO, points=points, threshold=102)
+    unsure = bench.judge(**SLO, points=points, threshold=104)
     assert unsure.verdict is Verdict.INCONCLUSIVE
     assert "more repeats" in unsure.words
     assert bench.judge(**SLO, points=points[:1], threshold=1e9).verdict is Verdict.INCONCLUSIVE
@@ -434,7 +442,10 @@ def test_a_latency_is_judged_over_repeats(bench: Bench) -> None:
     ("points", "words"),
     [
         ([point(0, 100.0), point(1, None)], "repeat 1 has no ttft_ms"),
-        ([point(0, 100.0), point(1, 100.0, errors=0.05)], "5.0% of the requests of repeat 1 fail"),
+        ([point(0, 100.0), point(1, 100.0, errors=5)], "5 of 105 requests of repeat 1 did not"),
+        ([point(0, 100.0), point(1, 100.0, errors=1, good=99)], "1 of 100 requests of repeat 1"),
+        ([point(0, 100.0), point(1, 100.0, cut_off=2)], "2 of 102 requests of repeat 1"),
+        ([point(0, 1.0), point(1, 1.0, errors=1, good=999)], "nothing above p99 was recorded"),
         ([], "no load 'concurrent 4' was measured"),
     ],
 )
@@ -444,6 +455,14 @@ def test_a_latency_that_some_requests_never_had_is_missing(
     found = bench.judge(**SLO, points=points, threshold=1e9)
     assert found.verdict is Verdict.MISSING
     assert words in found.words
+
+
+def test_a_latency_with_failed_requests_is_bounded_by_the_next_percentile(bench: Bench) -> None:
+    slo = {**SLO, "percentile": "p90", "points": [point(n, 100.0, errors=3) for n in range(3)]}
+    assert bench.judge(**slo, threshold=101).number == 101.0
+    assert bench.judge(**slo, threshold=101).verdict is Verdict.PASSED
+    assert bench.judge(**slo, threshold=100.5).verdict is Verdict.INCONCLUSIVE
+    assert bench.judge(**slo, threshold=99.5).verdict is Verdict.FAILED
 
 
 def test_a_load_that_was_not_measured_is_missing_with_the_nearest(bench: Bench) -> None:
@@ -482,6 +501,8 @@ def test_a_criterion_that_says_too_little_is_refused(criterion: dict[str, object
         {"verdict": Verdict.PASSED, "number": None, "low": None, "high": None},
         {"verdict": Verdict.PASSED, "low": None},
         {"threshold": 0.7},
+        {"verdict": Verdict.PASSED, "limit": Limit.AT_LEAST},
+        {"kind": "score"},
     ],
 )
 def test_a_verdict_that_its_numbers_do_not_carry_is_refused(forged: dict[str, object]) -> None:
