@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 from tasks.analyze.figures import draw
 from tasks.analyze.report import Page, render_page
-from tasks.analyze.rows import (
-    SampleLine,
-    compare_variants,
-    parse_samples,
-    read_samples,
-)
+from tasks.analyze.rows import Samples, compare_variants, samples_at
 from tasks.analyze.spec import AnalyzeResult, AnalyzeSpec, Variant, VariantRow
 from tasks.artifacts import ArtifactKind
 from tasks.body import BodyContext, run_body
@@ -21,10 +15,7 @@ from tasks.metrics import read_metrics
 
 def main(spec: AnalyzeSpec, context: BodyContext) -> AnalyzeResult:
     """Compare the variants, write table.json and the report."""
-    samples = {
-        name: read_samples(_sample_lines(name, variant, context))
-        for name, variant in spec.variants.items()
-    }
+    samples = {name: _samples(name, variant, context) for name, variant in spec.variants.items()}
     rows = compare_variants(spec.baseline, spec.variants, samples, spec.confidence)
     primary = _primary(spec, rows)
     metrics = read_metrics(context.path(spec.training_curve)) if spec.training_curve else []
@@ -66,13 +57,11 @@ def main(spec: AnalyzeSpec, context: BodyContext) -> AnalyzeResult:
     )
 
 
-def _sample_lines(name: str, variant: Variant, context: BodyContext) -> Iterator[SampleLine]:
-    for evaluation in variant.evaluations:
-        with context.path(evaluation.samples).open(encoding="utf-8") as file:
-            try:
-                yield from parse_samples(file)
-            except ValueError as error:
-                raise ValueError(f"variant '{name}': {error}") from error
+def _samples(name: str, variant: Variant, context: BodyContext) -> Samples:
+    try:
+        return samples_at(context.path(one.samples) for one in variant.evaluations)
+    except ValueError as error:
+        raise ValueError(f"variant '{name}': {error}") from error
 
 
 def _primary(spec: AnalyzeSpec, rows: tuple[VariantRow, ...]) -> str | None:

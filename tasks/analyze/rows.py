@@ -1,5 +1,6 @@
-"""From samples, scores and load points to the rows of a comparison: pure, plain numbers.
+"""From samples, scores and load points to the rows of a comparison: plain numbers.
 
+samples = {name: samples_at([path]) for name, path in paths.items()}
 rows = compare_variants("baseline", variants, samples, confidence=0.95)
 front = pareto_front({"w8a8": (size_bytes, -recovery), ...})
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field, ValidationError
@@ -67,6 +69,17 @@ def read_samples(lines: Iterable[SampleLine]) -> dict[MetricKey, dict[str, Sampl
     return found
 
 
+def samples_at(paths: Iterable[Path]) -> dict[MetricKey, dict[str, Sample]]:
+    """What the samples.jsonl of one model's evaluations hold together; ValueError as the above."""
+
+    def lines() -> Iterator[SampleLine]:
+        for path in paths:
+            with path.open(encoding="utf-8") as file:
+                yield from parse_samples(file)
+
+    return read_samples(lines())
+
+
 def pair(baseline: Mapping[str, Sample], variant: Mapping[str, Sample]) -> PairedItems:
     """The items that both answered, in the order of their names.
 
@@ -95,8 +108,8 @@ def recoveries(
 ) -> tuple[Recovery, ...]:
     """Recovery of one variant for every metric of the baseline that has a direction.
 
-    A metric that one of the two was measured with and the other was not stands there too, with
-    the reason and without a number.
+    A metric that one of the two was measured with and the other was not, or on other items, stands
+    there too, with the reason and without a number: it keeps nobody from the other metrics.
     """
 
     def compare(key: MetricKey) -> PairedComparison:
@@ -104,8 +117,12 @@ def recoveries(
             return _not_compared("not measured", confidence)
         if key not in baseline:
             return _not_compared("not measured of the baseline", confidence)
+        try:
+            items = pair(baseline[key], variant[key])
+        except ValueError as error:
+            return _not_compared(str(error), confidence)
         return compare_paired(
-            pair(baseline[key], variant[key]),
+            items,
             Statistic.RECOVERY,
             higher_is_better=directions[key],
             confidence=confidence,
@@ -154,26 +171,26 @@ def choose_loads(points: Iterable[LoadPoint]) -> Loads | None:
     Requests at once are rate times mean time in the system (Little's law). Chosen from one
     variant's points for all: speeds and latencies are comparable at the same load only.
     """
-    by_load = _by_load(points)
-    if not by_load:
+    repeats = by_load(points)
+    if not repeats:
         return None
 
     def served(load: str) -> float:
-        return statistics.median(point.output_tokens_per_s for point in by_load[load])
+        return statistics.median(point.output_tokens_per_s for point in repeats[load])
 
     def at_once(load: str) -> tuple[bool, float]:
-        found = [p.requests_per_s * p.latency_s.mean for p in by_load[load] if p.latency_s]
+        found = [p.requests_per_s * p.latency_s.mean for p in repeats[load] if p.latency_s]
         return not found, statistics.median(found) if found else served(load)
 
-    return Loads(throughput=max(by_load, key=served), latency=min(by_load, key=at_once))
+    return Loads(throughput=max(repeats, key=served), latency=min(repeats, key=at_once))
 
 
 def summarise_serving(points: Iterable[LoadPoint], loads: Loads | None) -> ServingSummary | None:
     """Medians at the loads chosen; what was not measured there is absent."""
-    by_load = _by_load(points)
-    if loads is None or by_load.keys().isdisjoint(loads):
+    found = by_load(points)
+    if loads is None or found.keys().isdisjoint(loads):
         return None
-    heavy, light = by_load.get(loads.throughput), by_load.get(loads.latency)
+    heavy, light = found.get(loads.throughput), found.get(loads.latency)
     return ServingSummary(
         output_tokens_per_s=statistics.median(p.output_tokens_per_s for p in heavy)
         if heavy
@@ -181,19 +198,21 @@ def summarise_serving(points: Iterable[LoadPoint], loads: Loads | None) -> Servi
         throughput_load=loads.throughput,
         latency_load=loads.latency,
         num_repeats=min(len(repeats) for repeats in (heavy, light) if repeats),
-        ttft_ms=_latency(light, "ttft_ms") if light else None,
-        itl_ms=_latency(light, "itl_ms") if light else None,
+        ttft_ms=median_latency(light, "ttft_ms") if light else None,
+        itl_ms=median_latency(light, "itl_ms") if light else None,
     )
 
 
-def _by_load(points: Iterable[LoadPoint]) -> dict[str, list[LoadPoint]]:
+def by_load(points: Iterable[LoadPoint]) -> dict[str, list[LoadPoint]]:
+    """The repeats of every load."""
     found: dict[str, list[LoadPoint]] = {}
     for point in points:
         found.setdefault(point.load, []).append(point)
     return found
 
 
-def _latency(repeats: Iterable[LoadPoint], field: str) -> Latency | None:
+def median_latency(repeats: Iterable[LoadPoint], field: str) -> Latency | None:
+    """Medians over repeats; None where it was not measured in every one."""
     measured = [getattr(point, field) for point in repeats]
     if any(percentiles is None for percentiles in measured):
         return None

@@ -20,6 +20,7 @@ from tasks.analyze.rows import (
     pareto_front,
     parse_samples,
     read_samples,
+    recoveries,
     summarise_serving,
 )
 from tasks.analyze.spec import AnalyzeSpec, Evaluation, Variant
@@ -122,6 +123,18 @@ def test_models_that_were_asked_other_items_are_not_compared() -> None:
         pair(one, {"a": Sample(1.0, 1.0, None)})
     with pytest.raises(ValueError, match="different denominators"):
         pair(one, {"a": Sample(1.0, 2.0, None), "b": Sample(0.0, 1.0, None)})
+
+
+def test_items_that_only_one_answered_cost_their_metric_and_no_other() -> None:
+    items = {f"i{n}": Sample(float(n % 2), 1.0, None) for n in range(100)}
+    fewer = {name: sample for name, sample in items.items() if name != "i7"}
+    base, other = ({("t", "acc"): side, ("t", "f1"): items} for side in (items, fewer))
+    directions = dict.fromkeys(base, True)
+    acc, f1 = recoveries(directions, base, other, confidence=0.95)
+    assert acc.comparison.reason == "1 items were answered by one of the two only"
+    assert acc.comparison.estimate is None
+    assert not acc.is_compared
+    assert f1.comparison.estimate == 1.0
 
 
 def test_an_item_that_stands_twice_is_refused() -> None:
