@@ -37,7 +37,7 @@ from flows.experiment.deliverables import (
 from flows.experiment.formats import check_loadable, read_data
 from flows.experiment.record import DeliverableReport, DeliverableState
 from flows.experiment.references import StepReference
-from tasks.artifacts import ArtifactRef
+from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.errors import LabwrightError, nearest
 from tasks.spec import Result
 
@@ -131,7 +131,7 @@ def _problems(deliverable: Deliverable, evidence: Evidence) -> list[str]:
         case ContainsKeys():
             return contains_keys(deliverable, read_data(*evidence.file(deliverable)))
         case ExistsAndLoadable():
-            check_loadable(*evidence.file(deliverable))
+            check_loadable(*evidence.file(deliverable), is_model=_is_model(deliverable, evidence))
             return []
         case MatchesExpected():
             return matches_expected(deliverable, evidence)
@@ -141,6 +141,15 @@ def _problems(deliverable: Deliverable, evidence: Evidence) -> list[str]:
             return contains_sections(deliverable, *evidence.file(deliverable))
         case StatisticalTest():
             return statistical_test(deliverable, evidence)
+
+
+def _is_model(promise: FilePromise, evidence: Evidence) -> bool:
+    """Whether a model is promised: the file calls it one, or the step does."""
+    if promise.type == ArtifactKind.MODEL:
+        return True
+    if promise.artifact is None or promise.path is not None:
+        return False
+    return evidence.value(promise.artifact).kind is ArtifactKind.MODEL  # type: ignore[no-any-return]
 
 
 def exists(path: Path, name: str) -> list[str]:

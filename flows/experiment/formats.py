@@ -1,9 +1,10 @@
 """Whether a file can be read as what its name says: nothing of it is executed or kept in memory.
 
-    check_loadable(Path("model"), "model")      # raises ValueError in words
+    check_loadable(Path("model"), "model", is_model=True)      # raises ValueError in words
 
-Folders: models and tokenizers in Hugging Face layout, reports, else every file in them that has a
-known format. Files: JSON, JSON lines, YAML, safetensors, HTML, zip, CSV, Markdown and text, PNG.
+A model has to be one: a Hugging Face folder with config and weights, or a file of weights. Of other
+folders every file that has a known format is read. Files: JSON, JSON lines, YAML, safetensors,
+HTML, zip, CSV, Markdown and text, PNG.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ from typing import Any
 
 import yaml
 
-from tasks.model_folder import safetensors_header
+from tasks.model_folder import INDEX, check_model_folder, safetensors_header
 
+WEIGHTS = (".safetensors",)  # what a model may be beside a folder
 UNREADABLE = (
     *(ValueError, OSError, RuntimeError),  # nested too deeply is a RuntimeError
     *(zipfile.BadZipFile, zlib.error, csv.Error, yaml.YAMLError),
 )
 
 
-def check_loadable(path: Path, name: str) -> None:
+def check_loadable(path: Path, name: str, is_model: bool = False) -> None:
     """Raise ValueError, saying what is wrong, unless the file or folder can be read.
 
     `name` tells the format: kept artifacts are named by their digest.
     """
     if path.is_dir():
-        _folder(path)
+        _folder(path, is_model)
         return
+    if is_model and Path(name).suffix.lower() not in WEIGHTS:
+        raise ValueError(f"'{name}' is no model: neither a model's folder nor *.safetensors")
     check = _CHECKS.get(Path(name).suffix.lower())
     if check is None:
         known = ", ".join(sorted(_CHECKS))
@@ -61,13 +65,12 @@ def read_data(path: Path, name: str) -> Any:
         raise ValueError(f"{name} cannot be read: {error}") from error
 
 
-def _folder(path: Path) -> None:
+def _folder(path: Path, is_model: bool) -> None:
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     if not files:
         raise ValueError("the folder is empty")
-    names = {file.relative_to(path).as_posix() for file in files}
-    if "config.json" in names:
-        _model(path, names)
+    if is_model or (path / "config.json").is_file():
+        _model(path)
     checked = 0
     for file in files:
         if file.suffix.lower() in _CHECKS:
@@ -77,26 +80,23 @@ def _folder(path: Path) -> None:
         raise ValueError("the folder holds no file of a known format")
 
 
-def _model(path: Path, names: set[str]) -> None:
-    """A Hugging Face folder: a config with a model type, and the weights that its index names."""
-    config = read_data(path / "config.json", "config.json")
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ValueError("config.json names no model_type")
-    index = "model.safetensors.index.json"
-    if index in names:
-        absent = sorted(_indexed(read_data(path / index, index), index) - names)
-        if absent:
-            raise ValueError(f"{index} names {absent[0]}, which is not there")
-    elif not any(name.endswith(".safetensors") for name in names):
-        raise ValueError("the model has no weights (*.safetensors)")
+def _model(path: Path) -> None:
+    """A Hugging Face folder: config and weights, each tensor where the index says it is."""
+    index = path / INDEX
+    if index.is_file():
+        _check_index(read_data(index, INDEX))
+    try:
+        check_model_folder(path)
+    except (*UNREADABLE, TypeError, AttributeError, KeyError) as error:
+        own = f"{path.name} "  # a digest, where the folder is kept
+        words = f"it {str(error).removeprefix(own)}" if str(error).startswith(own) else str(error)
+        raise ValueError(f"cannot be loaded as a model: {words}") from error
 
 
-def _indexed(found: Any, name: str) -> set[str]:
-    """The files that an index of weights names."""
+def _check_index(found: Any) -> None:
     weights = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(w, str) for w in weights.values()):
-        raise ValueError(f"{name} has no weight_map of tensors to files")
-    return set(weights.values())
+        raise ValueError(f"{INDEX} has no weight_map of tensors to files")
 
 
 def _json_lines(path: Path) -> None:

@@ -151,17 +151,45 @@ def test_a_format_that_nobody_can_load_is_said_to_be_so(evidence: Evidence):
     assert "no way to load 'a.bin'" in report.problems[0]
 
 
+CONFIG = '{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
+
+
 def test_a_model_folder_needs_weights_and_all_that_its_index_names(evidence: Evidence):
     model = evidence.folder / "model"
     model.mkdir()
-    (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "config.json").write_text(CONFIG)
     fields = {"path": "model", "validation": "exists_and_loadable"}
-    assert "no weights" in look(evidence, **fields).problems[0]
-    (model / "a.safetensors").write_bytes(safetensors(TENSOR, bytes(8)))
+    assert "has no *.safetensors weights" in look(evidence, **fields).problems[0]
+    (model / "model.safetensors").write_bytes(safetensors(TENSOR, bytes(8)))
     assert look(evidence, **fields).state is DeliverableState.DELIVERED
-    index = {"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}
+    index = {"weight_map": {"w": "model.safetensors", "v": "b.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "b.safetensors" in look(evidence, **fields).problems[0]
+
+
+@pytest.mark.parametrize("name", ["out.json", "model/out.json"])
+def test_what_is_promised_as_a_model_has_to_be_one(evidence: Evidence, name: str):
+    path = evidence.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    fields = {"path": name.partition("/")[0], "validation": "exists_and_loadable"}
+    assert look(evidence, **fields).state is DeliverableState.DELIVERED
+    report = look(evidence, **fields, type="model")
+    assert report.state is DeliverableState.UNMET
+    assert "no model" in report.problems[0] or "not a model folder" in report.problems[0]
+
+
+def test_what_a_step_calls_a_model_is_named_in_words_and_not_by_its_digest(evidence: Evidence):
+    kept = evidence.folder / ("f00d" * 16)
+    kept.mkdir()
+    (kept / "out.json").write_text("{}")
+    ref = describe(kept, ArtifactKind.MODEL, "mine")
+    found = Evidence({"eval": Found(samples=ref, other=ref)}, lambda _: kept, evidence.folder)
+    reference = StepReference("eval", ("samples",))
+    report = look(found, artifact=reference, validation="exists_and_loadable")
+    assert report.problems == (
+        "cannot be loaded as a model: it is not a model folder: it has no config.json",
+    )
 
 
 @pytest.mark.parametrize(
@@ -289,7 +317,7 @@ def test_contents_that_nobody_would_write_are_unmet_in_words(
 def test_an_index_of_weights_that_is_none_is_said_to_be_so(evidence: Evidence, index: str):
     folder = evidence.folder / "model"
     folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text(CONFIG)
     (folder / "model.safetensors.index.json").write_text(index)
     report = look(evidence, path="model", validation="exists_and_loadable")
     assert report.state is DeliverableState.UNMET
