@@ -55,11 +55,13 @@ from infra.pins import (  # noqa: E402
     read_pins,
     serve_environment,
 )
+from infra.pip_log import what_pip_does  # noqa: E402
 from infra.torch_build import is_cuda_build, source_arguments  # noqa: E402
 
 # Not sys.executable: in an activated .venv that is the one we are about to make anew.
 BASE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 OLDEST_PIP = (23, 2)  # the first that reads a package's metadata without downloading the package
+TELL_INTERVAL_S = 20.0  # between two lines about a command that goes on
 ASTRAY = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PIP_USER", "PIP_TARGET"}
 
 
@@ -114,7 +116,7 @@ def clear_away(environment: Environment) -> None:
 
 
 def run_phase(environment: Environment, phase: Phase, held: tuple[int, ...] = ()) -> None:
-    """Run one command; its output goes to the environment's log, one line to the terminal.
+    """Run one command; its output goes to the environment's log, a line now and then to here.
 
     The command holds our turn as well, so that where we are killed and it is not, the next set-up
     waits for its end.
@@ -124,24 +126,47 @@ def run_phase(environment: Environment, phase: Phase, held: tuple[int, ...] = ()
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(phase.argv)}\n".encode())
         output.flush()
-        done = subprocess.run(
-            phase.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=quiet_variables(os.environ),
-            pass_fds=held,
-            check=False,
+        status = _wait(
+            environment,
+            phase,
+            log,
+            subprocess.Popen(
+                phase.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=quiet_variables(os.environ),
+                pass_fds=held,
+            ),
         )
-    if done.returncode:
+    if status:
         raise SetUpFailed(
-            f"{environment.name}: {phase.title}: status {done.returncode}\n"
+            f"{environment.name}: {phase.title}: status {status}\n"
             f"{last_lines(log)}\n"
             f"  command: {' '.join(phase.argv)}\n"
             f"  log:     {log}\n"
             "  Type the same again to go on; what was downloaded is kept by pip."
         )
     say(environment, f"{phase.title}: {time.monotonic() - started:.0f} s")
+
+
+def _wait(
+    environment: Environment, phase: Phase, log: Path, running: subprocess.Popen[bytes]
+) -> int:
+    """The status that a command ends with; it is said now and then that it goes on."""
+    started = time.monotonic()
+    from_here = log.stat().st_size
+    with running:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return running.wait(TELL_INTERVAL_S)
+                seconds = time.monotonic() - started
+                at = what_pip_does(log, from_here)
+                say(environment, f"{phase.title}: {seconds:.0f} s so far{at and f', now {at}'}")
+        except BaseException:
+            running.kill()
+            raise
 
 
 def quiet_variables(variables: Mapping[str, str]) -> dict[str, str]:

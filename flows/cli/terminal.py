@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +30,7 @@ STYLES = {
 }
 BAR_WIDTH = 20
 FILE_WIDTH = 140
+PROGRESS_INTERVAL_S = 20.0  # between two lines of a step's progress, where there is no table
 HIDDEN_METRICS = {"step", "time_s", "num_steps", "phase"}
 
 
@@ -65,11 +67,14 @@ def duration_words(seconds: float | None) -> str:
 
 
 class PlainLines(Watcher):
-    """One line for each step that begins or ends."""
+    """One line for each step that begins or ends, and now and then how far it is."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic):
         self._console = console
+        self._clock = clock
         self._shown: dict[str, StepState] = {}
+        self._metrics: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, float] = {}  # when a step was last heard of
 
     def begun(self, report: RunReport) -> None:
         self._say(f"run {report.id} ({report.name}): {counted(len(report.steps), 'step')}")
@@ -79,6 +84,7 @@ class PlainLines(Watcher):
         if now.state is self._shown.get(step, StepState.WAITING):
             return
         self._shown[step] = now.state
+        self._told[step] = self._clock()
         seconds = f" in {duration_words(now.seconds)}" if now.seconds else ""
         self._say(f"{step}: {now.state.value}{seconds}")
         if now.error:
@@ -89,6 +95,15 @@ class PlainLines(Watcher):
 
     def waiting(self, step: str, what: str) -> None:
         self._say(f"{step}: waiting for {what}")
+
+    def progress(self, step: str, metrics: dict[str, Any]) -> None:
+        merged = self._metrics[step] = {**self._metrics.get(step, {}), **metrics}
+        now = self._clock()
+        if now - self._told.setdefault(step, now) < PROGRESS_INTERVAL_S:
+            return
+        if words := progress_words(merged):
+            self._told[step] = now
+            self._say(f"{step}: {'step ' if merged.get('num_steps') else ''}{words}")
 
     def warned(self, step: str, message: str) -> None:
         self._say(f"{step}: warning: {message}")

@@ -109,7 +109,25 @@ def test_the_table_is_drawn_on_the_terminal_and_stays_there_at_the_end(screen: S
     assert "50 of 100" in drawn
 
 
-def test_elsewhere_each_change_is_a_line_and_progress_is_none() -> None:
+def test_elsewhere_progress_is_a_line_every_twenty_seconds_and_no_more() -> None:
+    screen = Screen(is_terminal=False)
+    now = 100.0
+    lines = PlainLines(screen.console, clock=lambda: now)
+    waiting = report_of(learn=StepReport(kind="train"))
+    lines.begun(waiting)
+    lines.changed(with_step(waiting, "learn", state=StepState.RUNNING), "learn")
+    for done in range(1, 1001):
+        now += 0.0625
+        lines.progress("learn", {"step": done, "num_steps": 1000, "loss": 3.14159})
+    assert screen.shown(lines).splitlines()[1:] == [
+        "learn: running",
+        "learn: step 320 of 1000, loss 3.142",
+        "learn: step 640 of 1000, loss 3.142",
+        "learn: step 960 of 1000, loss 3.142",
+    ]
+
+
+def test_elsewhere_each_change_is_a_line_and_progress_is_none_at_first() -> None:
     screen = Screen(is_terminal=False)
     lines = watcher_for(screen.console)
     assert isinstance(lines, PlainLines)

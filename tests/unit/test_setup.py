@@ -347,6 +347,25 @@ def test_failed_command_tells_its_last_lines_its_log_and_how_to_go_on(
     assert "Type the same again" in told
 
 
+def test_a_command_that_goes_on_is_heard_of_with_the_package_that_pip_is_at(
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    environment.folder.mkdir(parents=True)
+    (environment.folder / LOG).write_text("Collecting of-an-earlier-command\n")
+    monkeypatch.setattr(setup, "TELL_INTERVAL_S", 0.5)
+    said = "Collecting numpy==2.1\\n  Downloading numpy-2.1-cp311.whl.metadata (6 kB)"
+    code = f"from time import sleep; sleep(.8); print('{said}', flush=True); sleep(.8)"
+    argv = (sys.executable, "-c", code)
+    setup.run_phase(environment, Phase("225 packages", argv))
+    first, *later, last = capfd.readouterr().out.splitlines()
+    assert first.startswith("  serve 225 packages: ")
+    assert first.endswith(" s so far")
+    assert later[-1].endswith(" s so far, now numpy-2.1-cp311.whl")
+    assert "so far" not in last
+
+
 def test_variables_that_lead_an_interpreter_astray_are_not_handed_on() -> None:
     kept = setup.quiet_variables({"PYTHONPATH": "/x", "PIP_USER": "1", "PIP_INDEX_URL": "mine"})
     assert kept["PIP_INDEX_URL"] == "mine"
