@@ -16,6 +16,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+GOING_ON = "going on from "
+"""A body that was killed before begins a line so, to say from where it works on."""
+
 
 class Observer:
     """Does nothing; override what you want to know."""

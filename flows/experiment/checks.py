@@ -149,7 +149,7 @@ def _is_model(promise: FilePromise, evidence: Evidence) -> bool:
         return True
     if promise.artifact is None or promise.path is not None:
         return False
-    return evidence.value(promise.artifact).kind is ArtifactKind.MODEL  # type: ignore[no-any-return]
+    return evidence.value(promise.artifact).kind is ArtifactKind.MODEL
 
 
 def exists(path: Path, name: str) -> list[str]:

@@ -43,8 +43,16 @@ SOURCE = "experiment.yaml"
 LOGGER = logging.getLogger(__name__)
 
 
-def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None = None) -> None:
-    """Write everything that a run leaves; `end` is a status that the steps cannot tell."""
+def finish(
+    state: RunState,
+    experiment: Experiment | None,
+    end: RunStatus | None = None,
+    at: datetime | None = None,
+) -> None:
+    """Write everything that a run leaves; `end` is a status that the steps cannot tell.
+
+    `at` is when the run ended, if that is not now.
+    """
     problems = list(state.report.problems)
 
     def attempt(what: str, act: Callable[[], Any]) -> Any:
@@ -63,14 +71,15 @@ def finish(state: RunState, experiment: Experiment | None, end: RunStatus | None
     if experiment is not None:
         deliverables = attempt("deliverables", lambda: _check(experiment, records)) or {}
     gates = attempt("gates", lambda: gates_of(records)) or {}
-    now = datetime.now(UTC)
+    at = at or datetime.now(UTC)
+    sitting = at - (state.report.resumed or state.report.started)
     report = state.report.model_copy(
         update={
             "deliverables": deliverables,
             "gates": gates,
             "status": end or _status(state.report, deliverables, gates),
-            "ended": now,
-            "seconds": round((now - state.report.started).total_seconds(), 3),
+            "ended": at,
+            "seconds": round((state.report.seconds or 0.0) + sitting.total_seconds(), 3),
             "report": str(page) if page else None,
             "bundle": str(state.folder.bundle),
             "problems": tuple(problems),
@@ -102,6 +111,7 @@ def _finish_if_dead(folder: RunFolder) -> RunReport | None:
         report = folder.read() if is_mine else None
         if report is None or report.status is not RunStatus.RUNNING:
             return None
+        died = _last_sign_of_life(folder, report)
         with RunState.opened(folder, report) as state:
             for name, step in report.steps.items():
                 if step.state in (StepState.WAITING, StepState.RUNNING):
@@ -109,8 +119,22 @@ def _finish_if_dead(folder: RunFolder) -> RunReport | None:
             experiment, problem = _experiment_or_why(folder, report)
             if problem:
                 state.note(f"deliverables were not checked: {problem}")
-            finish(state, experiment, RunStatus.KILLED)
+            finish(state, experiment, RunStatus.KILLED, died)
             return state.report
+
+
+def _last_sign_of_life(folder: RunFolder, report: RunReport) -> datetime:
+    """When a killed run, or what it had started, last wrote something."""
+    files = [folder.report_file, folder.journal]
+    store = open_store()
+    for step in report.steps.values():
+        if step.identity and not step.state.has_result and store.has_staging(step.identity):
+            files += store.staging(step.identity).rglob("*")
+    times = [report.resumed or report.started]
+    for file in files:
+        with contextlib.suppress(OSError):
+            times.append(datetime.fromtimestamp(file.stat().st_mtime, UTC))
+    return max(times)
 
 
 def _check(experiment: Experiment, records: dict[str, Record]) -> dict[str, DeliverableReport]:

@@ -16,7 +16,7 @@ from typing import Any
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunReport, RunStatus, StepState
 from tasks.errors import Corrupted
-from tasks.observer import WorkClock
+from tasks.observer import GOING_ON, WorkClock
 from tasks.store.journal import Journal
 
 
@@ -177,6 +177,10 @@ class StepWatch(WorkClock):
     def started(self, step: str, identity: str) -> None:  # noqa: ARG002
         self.is_computing = True
         self._state.step(self._name, state=StepState.RUNNING, identity=identity)
+
+    def output(self, stream: str, line: str) -> None:  # noqa: ARG002
+        if line.startswith(GOING_ON):
+            self._state.say(f"{self._name}: {line}")
 
     async def progress(self, metrics: dict[str, Any]) -> None:
         for watcher in self._state.watchers:

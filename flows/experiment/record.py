@@ -103,7 +103,12 @@ class RunReport(Frozen):
     header: dict[str, Any] = Field(default_factory=dict, description="Its `experiment` block.")
     started: datetime = Field(description="UTC.")
     ended: datetime | None = Field(default=None, description="UTC.")
-    seconds: float | None = Field(default=None, description="Wall time.")
+    resumed: datetime | None = Field(
+        default=None, description="UTC; when its last sitting began, if that is not its first."
+    )
+    seconds: float | None = Field(
+        default=None, description="Wall time of its sittings that have ended, without the gaps."
+    )
     parent: str | None = Field(default=None, description="The run that it follows.")
     modifications: tuple[Modification, ...] = Field(default=(), description="Against the parent.")
     steps: dict[str, StepReport] = Field(description="In the order of their dependencies.")

@@ -97,6 +97,7 @@ async def resume_experiment(
         experiment = experiment_of(run, report)
         update = {
             "status": RunStatus.RUNNING,
+            "resumed": datetime.now(UTC),
             "steps": _waiting(experiment),
             "deliverables": {},
             "gates": {},

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,11 @@ from flows.experiment import (
 )
 from flows.experiment.execute import Call
 from flows.experiment.folder import unfinished_runs
+from flows.experiment.progress import RunState, StepWatch
+from flows.experiment.record import StepReport
 from flows.server import ServerState, port_words
 from tasks.errors import LabwrightError, SpecError, StoreError
+from tasks.observer import GOING_ON
 
 ONE = "experiment: {name: one}\nsteps:\n  one: {kind: command, script: echo, inputs: {}}\n"
 
@@ -429,3 +433,55 @@ def test_a_server_on_another_port_than_asked_for_is_said(
     monkeypatch.setenv("LABWRIGHT_SERVER_PORT", "4200")
     ServerState(port, os.getpid(), 0, "token").write(home)
     assert port_words() == words
+
+
+async def test_the_gap_before_a_resume_is_no_time_of_the_run(home: Path, tmp_path: Path):
+    text = ONE.replace("script: echo", "script: [test, -e, there]")
+    failed = await run(tmp_path, text)
+    assert failed.status is RunStatus.FAILED
+    assert failed.seconds is not None
+    folder = find_run(failed.id)
+    early = {"started": failed.started - timedelta(hours=1), "seconds": 100.0}
+    folder.write(failed.model_copy(update=early))
+    again = await resume_experiment(folder, call=call_directly)
+    assert again.seconds is not None
+    assert 100 < again.seconds < 160
+
+
+def test_a_killed_run_took_until_its_last_sign_of_life(home: Path, tmp_path: Path):
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    folder = RunFolder.create()
+    with folder.held():
+        folder.write(
+            RunReport(
+                id=folder.id, name="one", file=str(tmp_path / "file.yaml"), started=hour_ago,
+                steps={"one": StepReport(kind="command")},
+            )
+        )  # fmt: skip
+    died = hour_ago.timestamp() + 60
+    os.utime(folder.report_file, (died, died))
+    (report,) = finish_abandoned()
+    assert report.status is RunStatus.KILLED
+    assert report.seconds == pytest.approx(60, abs=0.01)
+    assert report.ended == datetime.fromtimestamp(died, UTC)
+
+
+def test_from_where_a_body_goes_on_is_told(home: Path, tmp_path: Path):
+    class Heard(Watcher):
+        def __init__(self) -> None:
+            self.words: list[str] = []
+
+        def said(self, message: str) -> None:
+            self.words.append(message)
+
+    folder = RunFolder.create()
+    report = RunReport(
+        id=folder.id, name="one", file="file.yaml", started=datetime.now(UTC),
+        steps={"train": StepReport(kind="train")},
+    )  # fmt: skip
+    heard = Heard()
+    with RunState.opened(folder, report, [heard]) as state:
+        watch = StepWatch(state, "train")
+        watch.output("stderr", "loading")
+        watch.output("stderr", f"{GOING_ON}the checkpoint after step 300 of 1000")
+    assert heard.words == ["train: going on from the checkpoint after step 300 of 1000"]
