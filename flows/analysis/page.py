@@ -19,16 +19,16 @@ from flows.analysis.prose import Prose
 from flows.experiment.record import DeliverableState, RunStatus
 from tasks.analyze import AnalyzeResult, AnalyzeSpec
 from tasks.analyze.figures import draw
-from tasks.analyze.report import Answer, Claim, Item, Page, RunPart, Verdict, render_page
+from tasks.analyze.report import Answer, Claim, Item, Page, Promise, RunPart, render_page
 from tasks.analyze.rows import choose_loads, summarise_serving
 from tasks.analyze.spec import VariantRow
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint, ServiceLevel
 from tasks.compress.spec import CompressResult
 from tasks.evaluate.spec import EvaluateResult
-from tasks.gate import Verdict as GateVerdict
 from tasks.provenance import changes_digest
 from tasks.scrubbing import scrub
 from tasks.train import TrainResult
+from tasks.verdict import Verdict
 
 DIGEST_CHARACTERS = 12
 
@@ -171,23 +171,23 @@ def _run_part(
     )
 
 
-def _verdicts(evidence: RunEvidence) -> list[Verdict]:
+def _verdicts(evidence: RunEvidence) -> list[Promise]:
     report = evidence.report
     gates = [
-        Verdict(
+        Promise(
             name=name,
             state="passed" if gate.passed else gate.verdict.value,
             is_good=gate.passed,
             words="gate",
             details=[
-                (c.verdict.value, f"{label}: {c.words}", c.verdict is GateVerdict.PASSED)
+                (c.verdict.value, f"{label}: {c.words}", c.verdict is Verdict.PASSED)
                 for label, c in gate.criteria.items()
             ],
         )
         for name, gate in report.gates.items()
     ]
     deliverables = [
-        Verdict(
+        Promise(
             name=name,
             state=found.state.value,
             is_good=found.state is DeliverableState.DELIVERED,

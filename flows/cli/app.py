@@ -142,14 +142,31 @@ def compare(
             "--match", metavar="A=B", help="Step A of the baseline is step B elsewhere. Repeatable."
         ),
     ] = None,
+    no_worse_than: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Also test whether each number lost less, e.g. 1%."),
+    ] = None,
+    correction: Annotated[
+        str,
+        typer.Option(
+            metavar="holm|bh", help="Of p-values: any false claim (Holm), or their share (BH)."
+        ),
+    ] = "holm",
     json: Json = False,
 ) -> None:
     """Say what differs between runs: files, circumstances, results with intervals and p-values."""
     from flows.cli.compare import compare as compare_all
+    from flows.cli.compare import parse_correction
     from flows.cli.run import told_as_json
 
     with told_as_json(json):
-        status = compare_all(runs, match or [], as_json=json)
+        status = compare_all(
+            runs,
+            match or [],
+            as_json=json,
+            correction=parse_correction(correction),
+            no_worse_than=no_worse_than,
+        )
     raise typer.Exit(status)
 
 

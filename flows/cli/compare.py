@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -11,10 +12,13 @@ from rich.text import Text
 
 from flows.cli.terminal import stdout_console
 from flows.compare import RunComparison, RunDifference, compare_runs, find_runs
-from flows.compare.rows import Outcome, Row
+from flows.compare.outcome import Correction, Outcome
+from flows.compare.rows import Row
 from flows.compare.surroundings import Difference, in_short
 from flows.experiment import finish_abandoned
-from tasks.errors import Problem, SpecError
+from tasks.analyze.equivalence import Equivalence
+from tasks.analyze.table import percent
+from tasks.errors import Problem, SpecError, nearest
 from tasks.scrubbing import scrub
 
 STYLES = {
@@ -23,21 +27,59 @@ STYLES = {
     Outcome.DIFFERENT: "cyan",
     Outcome.NOT_COMPARABLE: "yellow",
 }
+CLAIMS = {
+    Equivalence.NO_WORSE: ("shown", "green"),
+    Equivalence.WORSE: ("refuted", "bold red"),
+    Equivalence.UNDECIDED: ("undecided", ""),
+}
 MAX_VALUE_CHARACTERS = 60
 
 
-def compare(names: Sequence[str], matches: Sequence[str], as_json: bool) -> int:
+def compare(
+    names: Sequence[str],
+    matches: Sequence[str],
+    as_json: bool,
+    *,
+    correction: Correction = Correction.HOLM,
+    no_worse_than: str | None = None,
+) -> int:
     """Compare runs with the first; 1 where something of them is damaged, else 0."""
     finish_abandoned()
     if len(names) < 2:
         raise SpecError("give two runs or more: labwright compare BASELINE RUN")
-    found = compare_runs(find_runs(names), parse_matches(matches))
+    margin = parse_margin(no_worse_than) if no_worse_than is not None else None
+    found = compare_runs(
+        find_runs(names), parse_matches(matches), correction=correction, margin=margin
+    )
     if as_json:
         document = found.model_dump(mode="json")
         print(json.dumps(scrub({**document, "problems": found.problems})))
     else:
         _print(stdout_console(), found)
     return 1 if found.problems else 0
+
+
+def parse_correction(text: str) -> Correction:
+    """`holm` or `bh`; `SpecError` with what is valid."""
+    try:
+        return Correction(text)
+    except ValueError:
+        known = [one.value for one in Correction]
+        message = f"there is no correction '{text}'{nearest(text, known)}; there are "
+        raise SpecError([Problem(message + ", ".join(known), "--correction")]) from None
+
+
+def parse_margin(text: str) -> float:
+    """`1%` or `0.01`; `SpecError` for what is no share between 0 and 1."""
+    is_percent = text.strip().endswith("%")
+    try:
+        margin = float(text.strip().removesuffix("%")) / (100 if is_percent else 1)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < 1:
+        message = f"'{text}' is no share above 0 and below 1; give one such as 1% or 0.01"
+        raise SpecError([Problem(message, "--no-worse-than")])
+    return margin
 
 
 def parse_matches(texts: Iterable[str]) -> dict[str, str]:
@@ -59,12 +101,12 @@ def _print(console: Console, found: RunComparison) -> None:
     base = found.baseline
     console.print(Text.assemble(("baseline  ", "dim"), (base.id, "bold"), f"  {base.name}"))
     for other in found.others:
-        _print_other(console, other)
+        _print_other(console, other, found.margin)
     if found.num_tests:
         console.print(
             Text(
                 f"\nIntervals hold {found.confidence:.0%} each; p is corrected over the "
-                f"{found.num_tests} tests of this comparison (Holm).",
+                f"{found.num_tests} tests of this comparison ({found.correction.words}).",
                 style="dim",
             ),
             soft_wrap=True,
@@ -73,7 +115,7 @@ def _print(console: Console, found: RunComparison) -> None:
         console.print(Text(problem, style="red"), soft_wrap=True)
 
 
-def _print_other(console: Console, other: RunDifference) -> None:
+def _print_other(console: Console, other: RunDifference, margin: float | None) -> None:
     run = other.run
     console.print(Text.assemble("\n", ("against   ", "dim"), (run.id, "bold"), f"  {run.name}"))
     _heading(console, "values that differ in the files")
@@ -90,7 +132,7 @@ def _print_other(console: Console, other: RunDifference) -> None:
     _heading(console, "results")
     shown = [row for row in other.rows if row.outcome is not Outcome.EQUAL]
     if shown:
-        console.print(_results(shown))
+        console.print(_results(shown, margin))
     for line in _remarks(other.rows):
         console.print(Text(f"  {line}"), soft_wrap=True)
 
@@ -108,17 +150,29 @@ def _surroundings(found: Sequence[Difference]) -> Table:
     return table
 
 
-def _results(rows: Sequence[Row]) -> Table:
+def _results(rows: Sequence[Row], margin: float | None) -> Table:
+    """With a column for the margin, where one was asked for."""
     table = Table(box=None, pad_edge=False)
     for column in ("step", "what", "baseline", "other", "change (interval)", "p", "outcome"):
         is_number = column in ("baseline", "other", "change (interval)", "p")
         table.add_column(column, justify="right" if is_number else "left")
+    if margin is not None:
+        table.add_column(f"no worse than {percent(margin)}")
     for row in rows:
         outcome = Text(row.outcome.value, style=STYLES.get(row.outcome, ""))
         numbers = (_number(row.baseline), _number(row.other), _change(row))
         p_value = f"{row.p_corrected:.3g}" if row.p_corrected is not None else ""
-        table.add_row(Text(row.step), Text(row.what), *map(Text, numbers), p_value, outcome)
+        claim = [_claim(row)] if margin is not None else []
+        table.add_row(Text(row.step), Text(row.what), *map(Text, numbers), p_value, outcome, *claim)
     return table
+
+
+def _claim(row: Row) -> Text:
+    if row.no_worse is None:
+        return Text("")
+    words, style = CLAIMS[row.no_worse.verdict]
+    p_value = row.no_worse.p_corrected
+    return Text(words if p_value is None else f"{words} (p {p_value:.2g})", style=style)
 
 
 def _change(row: Row) -> str:
@@ -148,6 +202,8 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
             found.setdefault(f"{head}{row.reason}", []).append(label)
         elif row.outcome is Outcome.EQUAL:
             found.setdefault("the same numbers", []).append(label)
+        if row.sensitivity is not None and row.sensitivity.words:
+            found.setdefault(row.sensitivity.words, []).append(label)
         if row.caveats:
             words = f"may be moved by {'; '.join(row.caveats)}"
             found.setdefault(words, []).append(row.step)

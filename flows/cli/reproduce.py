@@ -13,22 +13,23 @@ from flows.cli.terminal import duration_words, stdout_console, watcher_for
 from flows.compare.surroundings import Difference
 from flows.experiment import find_run, finish_abandoned
 from flows.reproduce import (
+    Likeness,
     Reproduction,
     ReproductionOptions,
     StepReproduction,
-    Verdict,
     reproduce_run,
 )
 from flows.reproduce.record import NumberCheck
 from tasks.scrubbing import scrub
 
 STYLES = {
-    Verdict.IDENTICAL: "green",
-    Verdict.WITHIN: "green",
-    Verdict.FOLLOWS: "dim",
-    Verdict.OUTSIDE: "bold red",
-    Verdict.FAILED: "bold red",
-    Verdict.UNKNOWN: "yellow",
+    Likeness.IDENTICAL: "green",
+    Likeness.WITHIN: "green",
+    Likeness.FOLLOWS: "dim",
+    Likeness.UNDECIDED: "yellow",
+    Likeness.OUTSIDE: "bold red",
+    Likeness.FAILED: "bold red",
+    Likeness.UNKNOWN: "yellow",
 }
 MAX_NUMBERS = 10  # outside, of one step
 
@@ -47,7 +48,7 @@ def reproduce(name: str, options: ReproductionOptions, as_json: bool) -> int:
 
 
 def _print(console: Console, found: Reproduction) -> None:
-    words, style = ("reproduced", "bold green") if found.is_reproduced else ("not so", "bold red")
+    words, style = _overall(found)
     console.print()
     console.print(
         Text.assemble((words, style), f"  run {found.run}  {duration_words(found.seconds)}")
@@ -66,6 +67,13 @@ def _print(console: Console, found: Reproduction) -> None:
             console.print(Text(f"  {_words(item)}"), soft_wrap=True)
     if found.store:
         console.print(f"\nstore     {found.store}", soft_wrap=True, highlight=False)
+
+
+def _overall(found: Reproduction) -> tuple[str, str]:
+    if found.is_reproduced:
+        return "reproduced", "bold green"
+    bad = {step.verdict for step in found.steps.values() if not step.verdict.is_good}
+    return ("undecided", "bold yellow") if bad == {Likeness.UNDECIDED} else ("not so", "bold red")
 
 
 def _words(item: Difference) -> str:
@@ -95,10 +103,10 @@ def _steps(found: Reproduction) -> Table:
 
 def _print_step(console: Console, name: str, step: StepReproduction) -> None:
     """What is not identical: why that may be, and what it is where it should not."""
-    if step.verdict is Verdict.IDENTICAL:
+    if step.verdict is Likeness.IDENTICAL:
         return
     lines = list(step.reasons)
-    if step.verdict is Verdict.OUTSIDE:
+    if step.verdict in (Likeness.OUTSIDE, Likeness.UNDECIDED):
         outside = [check for check in step.numbers if not check.is_within]
         lines += [_number(check) for check in outside[:MAX_NUMBERS]]
         lines += [f"and {len(outside) - MAX_NUMBERS} more numbers"] * (len(outside) > MAX_NUMBERS)

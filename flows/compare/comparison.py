@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
-from flows.compare.results import rows_of
+from flows.compare.outcome import Correction
+from flows.compare.results import Asked, rows_of
 from flows.compare.rows import CONFIDENCE, Row, judged
 from flows.compare.subjects import Subject, check_matches, other_name, pairs_of
 from flows.compare.surroundings import Difference, differences
@@ -50,7 +51,9 @@ class RunComparison(Frozen):
 
     baseline: RunHead = Field(description="The first run.")
     confidence: float = Field(description="Nominal coverage of each interval, uncorrected.")
-    num_tests: int = Field(description="p-values that were corrected together (Holm).")
+    correction: Correction = Field(description="How p-values were corrected.")
+    margin: float | None = Field(description="Share that 'no worse' leaves; absent if not asked.")
+    num_tests: int = Field(description="p-values that were corrected together.")
     others: tuple[RunDifference, ...] = Field(description="The other runs, in the order given.")
 
     @property
@@ -60,23 +63,39 @@ class RunComparison(Frozen):
         return [f"run {head.id}: {problem}" for head in heads for problem in head.problems]
 
 
-def compare_runs(runs: Sequence[RunFolder], matches: Mapping[str, str]) -> RunComparison:
-    """Compare with the first; `matches` names a step of it and the one that stands for it."""
+def compare_runs(
+    runs: Sequence[RunFolder],
+    matches: Mapping[str, str],
+    *,
+    correction: Correction = Correction.HOLM,
+    margin: float | None = None,
+) -> RunComparison:
+    """Compare with the first; `matches` names a step of it and the one that stands for it.
+
+    With a margin it is also asked whether each number is worse by less than that share.
+    """
     base, *others = subjects = [Subject.of(run) for run in runs]
     check_matches(subjects, matches)
-    found = [_difference(base, other, matches) for other in others]
-    rows = iter(judged([row for difference in found for row in difference.rows]))
+    found = [_difference(base, other, matches, Asked(margin=margin)) for other in others]
+    rows = iter(judged([row for difference in found for row in difference.rows], correction))
     whole = tuple(
         difference.model_copy(update={"rows": tuple(itertools.islice(rows, len(difference.rows)))})
         for difference in found
     )
     num_tests = sum(row.p_corrected is not None for one in whole for row in one.rows)
     return RunComparison(
-        baseline=_head(base), confidence=CONFIDENCE, num_tests=num_tests, others=whole
+        baseline=_head(base),
+        confidence=CONFIDENCE,
+        correction=correction,
+        margin=margin,
+        num_tests=num_tests,
+        others=whole,
     )
 
 
-def _difference(base: Subject, other: Subject, matches: Mapping[str, str]) -> RunDifference:
+def _difference(
+    base: Subject, other: Subject, matches: Mapping[str, str], asked: Asked
+) -> RunDifference:
     pairs = list(pairs_of(base, other, matches))
     names = {other_name(name, other, matches): name for name in base.report.steps}
     after = _renamed(other.resolved, names) if other.resolved is not None else None
@@ -86,7 +105,9 @@ def _difference(base: Subject, other: Subject, matches: Mapping[str, str]) -> Ru
         run=_head(other),
         modifications=modifications(base.resolved or {}, after or {}) if both else (),
         surroundings=differences(pairs),
-        rows=tuple(row for pair in pairs for row in rows_of(pair, base.samples, other.samples)),
+        rows=tuple(
+            row for pair in pairs for row in rows_of(pair, base.samples, other.samples, asked)
+        ),
         only_in_baseline=tuple(_unpaired(base.steps, {pair.baseline.name for pair in pairs})),
         only_in_other=tuple(_unpaired(other.steps, paired)),
     )

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from flows.compare import margins
 from flows.compare.comparability import caveats, obstacle
 from flows.compare.numbers import numbers_in
-from flows.compare.rows import CONFIDENCE, Measure, Outcome, Row, not_comparable, plain
+from flows.compare.outcome import Outcome
+from flows.compare.rows import CONFIDENCE, Measure, Row, not_comparable, plain
 from flows.compare.subjects import Pair
 from flows.compare.surroundings import Difference, differences
 from tasks.analyze.comparison import Statistic
 from tasks.analyze.paired import compare_paired
-from tasks.analyze.repeats import compare_repeats
+from tasks.analyze.repeats import RepeatComparison, compare_repeats
 from tasks.analyze.rows import Samples, pair
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint
 from tasks.evaluate.spec import EvaluateResult, Score
@@ -36,7 +39,23 @@ NO_SAMPLES = "a score without items: no interval"
 DAMAGED = "its items cannot be read"  # what is wrong with them, the run's problems say
 
 
-def rows_of(pair: Pair, baseline: Mapping[str, Samples], other: Mapping[str, Samples]) -> list[Row]:
+class Asked(NamedTuple):
+    """What is to be known of each number."""
+
+    confidence: float = CONFIDENCE
+    margin: float | None = None
+    """Share of the baseline's number; None asks for no claim of 'no worse'."""
+
+
+DIFFERENCES = Asked()
+
+
+def rows_of(
+    pair: Pair,
+    baseline: Mapping[str, Samples],
+    other: Mapping[str, Samples],
+    asked: Asked = DIFFERENCES,
+) -> list[Row]:
     """Every number of a step; the same answer of one computation has nothing to compare."""
     found = differences([pair])
     before, after = pair.baseline.result, pair.other.result
@@ -45,9 +64,10 @@ def rows_of(pair: Pair, baseline: Mapping[str, Samples], other: Mapping[str, Sam
             pair,
             (before, after),
             (baseline.get(pair.baseline.name), other.get(pair.other.name)),
+            asked,
         )
     elif isinstance(before, BenchmarkResult) and isinstance(after, BenchmarkResult):
-        rows = _speeds(pair, before, after)
+        rows = _speeds(pair, before, after, asked)
     elif pair.baseline.kind in DERIVED:
         return []
     else:
@@ -59,7 +79,8 @@ def _in_its_place(row: Row, pair: Pair, found: Sequence[Difference]) -> Row:
     """With the obstacles and caveats of its kind."""
     if pair.is_one_result:
         update = {"outcome": Outcome.EQUAL, "reason": "one computation answered both runs"}
-        return row.model_copy(update={**update, "paired": None, "repeats": None})
+        nothing = dict.fromkeys(("paired", "repeats", "no_worse"))
+        return row.model_copy(update={**update, **nothing})
     reason = obstacle(row.measure, row.what, pair, found)
     if reason is not None:
         return not_comparable(row, reason)
@@ -75,10 +96,11 @@ def _scores(
     step: Pair,
     results: tuple[EvaluateResult, EvaluateResult],
     samples: tuple[Samples | None, Samples | None],
+    asked: Asked,
 ) -> Iterator[Row]:
     before, after = ({(s.task, s.label): s for s in result.scores} for result in results)
     for key in dict.fromkeys((*before, *after)):
-        yield _score(step.name, before.get(key), after.get(key), samples)
+        yield _score(step.name, before.get(key), after.get(key), samples, asked)
 
 
 def _score(
@@ -86,6 +108,7 @@ def _score(
     before: Score | None,
     after: Score | None,
     samples: tuple[Samples | None, Samples | None],
+    asked: Asked,
 ) -> Row:
     score = before or after
     assert score is not None
@@ -110,27 +133,25 @@ def _score(
         items = pair(samples[0][key], samples[1][key])
     except ValueError as error:
         return not_comparable(row, str(error))
-    compared = compare_paired(items, Statistic.DIFFERENCE, confidence=CONFIDENCE)
-    return row.model_copy(update={"paired": compared, "reason": compared.reason})
+    compared = compare_paired(items, Statistic.DIFFERENCE, confidence=asked.confidence)
+    update: dict[str, Any] = {"paired": compared, "reason": compared.reason}
+    if asked.margin is not None and score.higher_is_better is not None:
+        update["no_worse"] = margins.of_items(items, asked.margin, score.higher_is_better)
+    return row.model_copy(update=update)
 
 
 # -- benchmarks ------------------------------------------------------------------------
 
 
-def _speeds(pair: Pair, before: BenchmarkResult, after: BenchmarkResult) -> Iterator[Row]:
-    order = _order(pair)
+def _speeds(
+    pair: Pair, before: BenchmarkResult, after: BenchmarkResult, asked: Asked
+) -> Iterator[Row]:
     loads = dict.fromkeys(point.load for point in (*before.points, *after.points))
     for load in loads:
         points = [[p for p in result.points if p.load == load] for result in (before, after)]
         for words, (field, percentile) in QUANTITIES.items():
             values = [[_value(point, field, percentile) for point in side] for side in points]
-            yield _speed(f"{load}, {words}", pair.name, field, values, order)
-
-
-def _order(pair: Pair) -> tuple[str, str]:
-    """Which was measured first: the sides of two runs never take turns."""
-    started = [str(s.record.provenance.get("started", "")) for s in (pair.baseline, pair.other)]
-    return ("A", "B") if started[0] <= started[1] else ("B", "A")
+            yield _speed(f"{load}, {words}", pair.name, field, values, asked)
 
 
 def _value(point: LoadPoint, field: str, percentile: str | None) -> float | None:
@@ -145,7 +166,7 @@ def _speed(
     step: str,
     field: str,
     values: Sequence[Sequence[float | None]],
-    order: tuple[str, str],
+    asked: Asked,
 ) -> Row:
     known = [[value for value in side if value is not None] for side in values]
     medians = [statistics.median(side) if side else None for side in known]
@@ -161,13 +182,26 @@ def _speed(
         return plain(row)
     if any(len(some) < len(all_) for some, all_ in zip(known, values, strict=True)):
         return not_comparable(row, "not measured in every repeat")
-    sides = dict(zip("AB", known, strict=True))
-    turns = "".join(side * len(sides[side]) for side in order)
     try:
-        compared = compare_repeats(known[0], known[1], order=turns, confidence=CONFIDENCE)
+        compared = compare_one_after_the_other(known[0], known[1], asked.confidence)
     except ValueError as error:
         return not_comparable(row, str(error))
-    return row.model_copy(update={"repeats": compared, "reason": compared.reason})
+    update: dict[str, Any] = {"repeats": compared, "reason": compared.reason}
+    if asked.margin is not None:
+        is_higher_better = bool(row.higher_is_better)
+        update["no_worse"] = margins.of_repeats(known[0], known[1], asked.margin, is_higher_better)
+    return row.model_copy(update=update)
+
+
+def compare_one_after_the_other(
+    before: Sequence[float], after: Sequence[float], confidence: float
+) -> RepeatComparison:
+    """Repeats of two benchmarks, which never take turns: where values drift, nothing is told.
+
+    Which of the two came first makes no difference to the drift within each.
+    """
+    order = "A" * len(before) + "B" * len(after)
+    return compare_repeats(before, after, order=order, confidence=confidence)
 
 
 # -- everything else -------------------------------------------------------------------

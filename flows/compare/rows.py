@@ -3,7 +3,7 @@
     Row(step="evaluate", measure=Measure.SCORE, what="gsm8k/exact_match",
         baseline=0.40, other=0.36, paired=compare_paired(…))
 
-`judged` corrects the p-values of all rows as one family (Holm), and only then names an outcome.
+`judged` corrects the p-values of all rows as one family, and only then names an outcome.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from flows.compare import margins
+from flows.compare.margins import NoWorse
+from flows.compare.outcome import Correction, Outcome, corrected, judge
+from flows.compare.sensitivity import Sensitivity, sensitivity_of
 from tasks.analyze.comparison import PairedComparison
-from tasks.analyze.multiplicity import holm
 from tasks.analyze.repeats import RepeatComparison
 from tasks.spec import Frozen
 
@@ -29,17 +32,6 @@ class Measure(StrEnum):
     LOSS = "loss"
     SIZE = "size"
     OTHER = "other"
-
-
-class Outcome(StrEnum):
-    """What may be said of a number in two runs."""
-
-    BETTER = "better"  # corrected p at most 5%
-    WORSE = "worse"
-    DIFFERENT = "different"  # the same without a known direction, or numbers without chance
-    UNDECIDED = "undecided"  # chance explains the difference, or nothing tells
-    EQUAL = "equal"  # the very same number
-    NOT_COMPARABLE = "not comparable"
 
 
 class Row(Frozen):
@@ -58,8 +50,12 @@ class Row(Frozen):
         default=None, description="Ratio other / baseline, by repeats."
     )
     outcome: Outcome = Field(default=Outcome.UNDECIDED, description="What may be said.")
-    p_corrected: float | None = Field(
-        default=None, description="Holm's, over all tests of the comparison."
+    p_corrected: float | None = Field(default=None, description="Over all tests of the comparison.")
+    no_worse: NoWorse | None = Field(
+        default=None, description="Whether it is worse by less than the margin that was asked for."
+    )
+    sensitivity: Sensitivity | None = Field(
+        default=None, description="What could have been seen, where nothing was decided."
     )
     reason: str | None = Field(
         default=None, description="Why it is not comparable, or why there is no interval."
@@ -92,6 +88,7 @@ def not_comparable(row: Row, reason: str) -> Row:
             "reason": reason,
             "paired": None,
             "repeats": None,
+            "no_worse": None,
         }
     )
 
@@ -105,26 +102,24 @@ def plain(row: Row, reason: str | None = None) -> Row:
     return row.model_copy(update={"outcome": outcome, "reason": reason})
 
 
-def judged(rows: Sequence[Row]) -> tuple[Row, ...]:
+def judged(rows: Sequence[Row], correction: Correction = Correction.HOLM) -> tuple[Row, ...]:
     """Outcomes of all rows that were tested, corrected over all of them."""
-    tested = [index for index, row in enumerate(rows) if row.p_value is not None]
-    corrected = holm([_p(rows[index]) for index in tested])
-    found = list(rows)
-    for index, p_value in zip(tested, corrected, strict=True):
-        row = rows[index]
-        update = {"p_corrected": p_value, "outcome": _outcome(row, p_value)}
-        found[index] = row.model_copy(update=update)
-    return tuple(found)
+    p_values = corrected([row.p_value for row in rows], correction)
+    claims = margins.judged([row.no_worse for row in rows], correction)
+    return tuple(map(_judged, rows, p_values, claims))
 
 
-def _p(row: Row) -> float:
-    assert row.p_value is not None
-    return row.p_value
-
-
-def _outcome(row: Row, p_value: float) -> Outcome:
-    if p_value > 1 - CONFIDENCE + 1e-12 or not row.difference:
-        return Outcome.UNDECIDED
-    if row.higher_is_better is None:
-        return Outcome.DIFFERENT
-    return Outcome.BETTER if (row.difference > 0) is row.higher_is_better else Outcome.WORSE
+def _judged(row: Row, p_value: float | None, no_worse: NoWorse | None) -> Row:
+    test = row.paired or row.repeats
+    if test is None or row.outcome in (Outcome.NOT_COMPARABLE, Outcome.EQUAL):
+        return row
+    outcome = judge(test, p_value, row.higher_is_better)
+    is_open = outcome is Outcome.UNDECIDED
+    return row.model_copy(
+        update={
+            "p_corrected": p_value,
+            "outcome": outcome,
+            "no_worse": no_worse,
+            "sensitivity": sensitivity_of(test) if is_open else None,
+        }
+    )

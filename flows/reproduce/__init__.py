@@ -8,13 +8,13 @@ is now. What their inputs were is checked by digest first.
 """
 
 from flows.reproduce.again import ReproductionOptions, reproduce_run
-from flows.reproduce.record import Reproduction, StepReproduction, Verdict, reproductions_of
+from flows.reproduce.record import Likeness, Reproduction, StepReproduction, reproductions_of
 
 __all__ = [
+    "Likeness",
     "Reproduction",
     "ReproductionOptions",
     "StepReproduction",
-    "Verdict",
     "reproduce_run",
     "reproductions_of",
 ]

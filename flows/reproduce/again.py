@@ -30,7 +30,7 @@ from flows.experiment.finish import experiment_of
 from flows.reproduce.home import empty_home
 from flows.reproduce.inputs import changes_since
 from flows.reproduce.judge import TIMING_TOLERANCE, code_differs
-from flows.reproduce.record import Reproduction, StepReproduction, Verdict, keep, logs_of
+from flows.reproduce.record import Likeness, Reproduction, StepReproduction, keep, logs_of
 from flows.reproduce.verdicts import Judge
 from tasks.errors import LabwrightError, Problem, SpecError, StoreError, nearest
 from tasks.store import Store, open_store
@@ -102,7 +102,7 @@ def _keep_logs(steps: dict[str, StepReproduction], again: RunFolder, to: Path) -
     """What the bodies of failed steps printed; everything else of its home goes with it."""
     for name, step in steps.items():
         logs = again.logs / name
-        if step.verdict is Verdict.FAILED and logs.is_dir():
+        if step.verdict is Likeness.FAILED and logs.is_dir():
             shutil.copytree(logs, to / name)
             reasons = (*step.reasons, f"logs: {to / name}")
             steps[name] = step.model_copy(update={"reasons": reasons})

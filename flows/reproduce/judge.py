@@ -4,8 +4,12 @@
 
 Expected are the very same bits where a step computes by itself on a CPU of the same model with the
 same packages and code. Elsewhere floating-point sums have another order, and numbers have
-`NUMBER_TOLERANCE`; a step that measures time has the tolerance that the user states. Where
-a number comes with an interval, one that holds "no difference" is within, too.
+`NUMBER_TOLERANCE`; a step that measures time has the tolerance that the user states.
+
+Noise reproduces nothing. A timing is within its tolerance if its whole interval is (two one-sided
+tests, Schuirmann 1987), outside if none of it is, else undecided; repeats without an interval are
+judged by their medians. A score is of the same items, so the number itself is judged; where it
+differs by more, and its interval holds "no difference", it is undecided.
 """
 
 from __future__ import annotations
@@ -13,23 +17,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from flows.compare.numbers import artifacts_in_result, numbers_in
-from flows.compare.results import rows_of
-from flows.compare.rows import Outcome, Row
+from flows.compare.outcome import Outcome
+from flows.compare.results import Asked, rows_of
+from flows.compare.rows import Row
 from flows.compare.subjects import MeasuredStep, Pair
 from flows.compare.surroundings import Aspect, Difference, differences
 from flows.reproduce.record import (
     ArtifactCheck,
     Expectation,
+    Likeness,
     NumberCheck,
     StepReproduction,
-    Verdict,
 )
+from tasks.analyze.comparison import PairedComparison
+from tasks.analyze.repeats import RepeatComparison
 from tasks.analyze.rows import Samples
+from tasks.analyze.table import percent
 from tasks.registry import step_of
 from tasks.spec import DeviceKind
 
 NUMBER_TOLERANCE = 0.01
 TIMING_TOLERANCE = 0.25
+ALPHA = 0.05  # of each one-sided test that a timing is within its tolerance
 COMPUTING = ("compress", "evaluate", "train")  # whose floating point depends on where they run
 MACHINE = ("cpu_model", "architecture", "gpu_models")
 
@@ -57,24 +66,32 @@ def judged(
         check.before == check.now for check in numbers
     )
     if is_identical and not is_measured:
-        verdict = Verdict.IDENTICAL
+        verdict = Likeness.IDENTICAL
     elif given and pair.baseline.kind not in COMPUTING and not is_measured:
-        verdict = Verdict.FOLLOWS
+        verdict = Likeness.FOLLOWS
     elif expectation is Expectation.BITS:
-        verdict = Verdict.OUTSIDE
+        verdict = Likeness.OUTSIDE
     else:
-        verdict = Verdict.WITHIN if all(c.is_within for c in numbers) else Verdict.OUTSIDE
+        verdict = _worst(numbers)
     reasons = tuple(dict.fromkeys((*why_not_bits, *_circumstances(pair))))
     return StepReproduction(
         kind=pair.baseline.kind,
         expectation=expectation,
         verdict=verdict,
-        reasons=reasons if verdict is not Verdict.IDENTICAL else (),
+        reasons=reasons if verdict is not Likeness.IDENTICAL else (),
         numbers=numbers,
         artifacts=artifacts,
         seconds_before=pair.baseline.record.provenance.get("duration_s"),
         seconds_now=pair.other.record.provenance.get("duration_s"),
     )
+
+
+def _worst(numbers: Iterable[NumberCheck]) -> Likeness:
+    checks = list(numbers)
+    if all(check.is_within for check in checks):
+        return Likeness.WITHIN
+    is_known = any(not check.is_within and not check.is_undecided for check in checks)
+    return Likeness.OUTSIDE if is_known else Likeness.UNDECIDED
 
 
 def _why_not_bits(pair: Pair, given: tuple[str, ...]) -> Iterator[str]:
@@ -134,7 +151,7 @@ def _numbers(
     is_compared = pair.baseline.kind in ("evaluate", "benchmark")
     if is_compared and expectation is not Expectation.BITS:
         named = ({pair.baseline.name: samples[0]}, {pair.other.name: samples[1]})
-        for row in rows_of(pair, *named):
+        for row in rows_of(pair, *named, Asked(confidence=1 - 2 * ALPHA)):
             yield _of_row(row, tolerance)
         return
     yield from _of_results(pair.baseline, pair.other, tolerance)
@@ -153,28 +170,48 @@ def _of_results(before: MeasuredStep, now: MeasuredStep, tolerance: float) -> It
 
 
 def _of_row(row: Row, tolerance: float) -> NumberCheck:
-    """What has an interval may also be within it; what cannot be compared is not within."""
+    """What cannot be compared is not within."""
     is_near = is_within(row.baseline, row.other, tolerance)
-    reason = None
+    is_undecided, reason = False, None
     if row.outcome is Outcome.NOT_COMPARABLE:
         is_near, reason = False, f"not comparable: {row.reason}"
-    elif not is_near and _interval_holds_no_difference(row):
-        is_near, reason = True, "its interval holds no difference"
+    elif row.repeats is not None:
+        is_near, is_undecided, reason = _timing(row.repeats, is_near, tolerance)
+    elif not is_near and row.paired is not None and _holds(row.paired, 0.0):
+        is_undecided, reason = True, f"{_interval(row.paired)} holds no difference"
     return NumberCheck(
         name=row.what,
         before=row.baseline,
         now=row.other,
         tolerance=tolerance,
         is_within=is_near,
+        is_undecided=is_undecided,
         reason=reason,
     )
 
 
-def _interval_holds_no_difference(row: Row) -> bool:
-    found, none = (row.repeats, 1.0) if row.repeats else (row.paired, 0.0)
-    if found is None or found.low is None or found.high is None:
-        return False
-    return found.low <= none <= found.high
+def _timing(
+    found: RepeatComparison, is_near: bool, tolerance: float
+) -> tuple[bool, bool, str | None]:
+    """Whether the ratio now / then is within, whether that is undecided, and why."""
+    if found.low is None or found.high is None:
+        is_drifting = found.drift is not None and found.drift.is_found
+        return is_near and not is_drifting, is_drifting, found.reason
+    lowest, highest = 1 / (1 + tolerance), 1 + tolerance
+    if lowest <= found.low and found.high <= highest:
+        return True, False, None
+    if found.high < lowest or found.low > highest:
+        return False, False, None
+    words = f"{_interval(found)} of their ratio is partly within {lowest:.3g} to {highest:.3g}"
+    return False, True, f"{words}: {found.num_repeats} repeats are too few or too noisy to tell"
+
+
+def _interval(found: RepeatComparison | PairedComparison) -> str:
+    return f"the {percent(found.confidence)} interval {found.low:.3g} to {found.high:.3g}"
+
+
+def _holds(found: PairedComparison, value: float) -> bool:
+    return found.low is not None and found.high is not None and found.low <= value <= found.high
 
 
 def is_within(before: float | None, now: float | None, tolerance: float) -> bool:
@@ -190,5 +227,5 @@ def is_within(before: float | None, now: float | None, tolerance: float) -> bool
 def differing(steps: Mapping[str, StepReproduction], upstream: Iterable[str]) -> list[str]:
     """Steps before one that did not come out bit for bit."""
     return [
-        name for name in upstream if name in steps and steps[name].verdict is not Verdict.IDENTICAL
+        name for name in upstream if name in steps and steps[name].verdict is not Likeness.IDENTICAL
     ]

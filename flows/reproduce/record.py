@@ -28,19 +28,20 @@ class Expectation(StrEnum):
     MEASURED = "timings within tolerance"  # of the world
 
 
-class Verdict(StrEnum):
+class Likeness(StrEnum):
     """How alike they were."""
 
     IDENTICAL = "identical"
     WITHIN = "within tolerance"
     OUTSIDE = "outside"
+    UNDECIDED = "undecided"  # what was measured is too noisy to tell
     FOLLOWS = "follows"  # it only passes on what its inputs, which differ, brought
     FAILED = "failed"  # it had a result then, and has none now
     UNKNOWN = "unknown"  # what it found then can no longer be read
 
     @property
     def is_good(self) -> bool:
-        return self in (Verdict.IDENTICAL, Verdict.WITHIN, Verdict.FOLLOWS)
+        return self in (Likeness.IDENTICAL, Likeness.WITHIN, Likeness.FOLLOWS)
 
 
 class NumberCheck(Frozen):
@@ -50,7 +51,8 @@ class NumberCheck(Frozen):
     before: float | None = Field(description="As recorded; absent where it was not there.")
     now: float | None = Field(description="As it came out; absent where it is not there.")
     tolerance: float = Field(ge=0, description="Share by which it may differ; 0 is not at all.")
-    is_within: bool = Field(description="Whether it does not differ by more.")
+    is_within: bool = Field(description="Whether it is shown not to differ by more.")
+    is_undecided: bool = Field(default=False, description="Whether noise leaves that open.")
     reason: str | None = Field(default=None, description="Why it is taken as it is.")
 
     @property
@@ -79,7 +81,7 @@ class StepReproduction(Frozen):
 
     kind: str = Field(description="Kind of the step.")
     expectation: Expectation = Field(description="How alike it should have been.")
-    verdict: Verdict = Field(description="How alike it was.")
+    verdict: Likeness = Field(description="How alike it was.")
     reasons: tuple[str, ...] = Field(default=(), description="Why, in words.")
     numbers: tuple[NumberCheck, ...] = Field(default=(), description="Every number.")
     artifacts: tuple[ArtifactCheck, ...] = Field(default=(), description="Every artifact.")

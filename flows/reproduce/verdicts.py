@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from flows.compare.subjects import MeasuredStep, Pair, measured_step, read_items
 from flows.experiment import Experiment, RunReport
 from flows.reproduce.judge import differing, judged
-from flows.reproduce.record import ArtifactCheck, Expectation, StepReproduction, Verdict
+from flows.reproduce.record import ArtifactCheck, Expectation, Likeness, StepReproduction
 from tasks.analyze.rows import Samples
 from tasks.artifacts import ArtifactRef
 from tasks.errors import LabwrightError
@@ -53,15 +53,15 @@ class Judge:
     def _step(self, name: str, kind: str, given: list[str]) -> StepReproduction:
         then, now = self._originals.get(name), self._again.steps[name]
         if then is None:
-            return _without(kind, Verdict.UNKNOWN, self._lost[name])
+            return _without(kind, Likeness.UNKNOWN, self._lost[name])
         if not now.state.has_result or now.identity is None:
             reason = (now.error or now.state.value).partition(LOGS)[0]  # they lie in its home
-            return _without(kind, Verdict.FAILED, reason)
+            return _without(kind, Likeness.FAILED, reason)
         try:
             pair = Pair(then, measured_step(self._stores[1], name, kind, now.identity))
             samples = (_items(self._stores[0], pair.baseline), _items(self._stores[1], pair.other))
         except (LabwrightError, ValueError) as error:
-            return _without(kind, Verdict.UNKNOWN, str(error))
+            return _without(kind, Likeness.UNKNOWN, str(error))
         self.pairs[name] = pair
         found = judged(pair, samples, inputs_that_differ=given, tolerance=self._tolerance)
         artifacts = tuple(self._with_files(check, pair) for check in found.artifacts)
@@ -95,6 +95,6 @@ def _items(store: Store, step: MeasuredStep) -> Samples:
     return read_items(store, step.result) if isinstance(step.result, EvaluateResult) else {}
 
 
-def _without(kind: str, verdict: Verdict, reason: str) -> StepReproduction:
+def _without(kind: str, verdict: Likeness, reason: str) -> StepReproduction:
     expectation = Expectation.MEASURED if step_of(kind).measures else Expectation.BITS
     return StepReproduction(kind=kind, expectation=expectation, verdict=verdict, reasons=(reason,))

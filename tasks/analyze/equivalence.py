@@ -1,7 +1,7 @@
 """'No worse than 1%': a claim that needs evidence of its own, not the absence of a difference.
 
     found = tost(items, margin=0.01)          # recovery above 0.99, at alpha = 0.05
-    found.verdict is Verdict.NO_WORSE         # or EQUIVALENT, WORSE, UNDECIDED
+    found.verdict is Equivalence.NO_WORSE         # or EQUIVALENT, WORSE, UNDECIDED
 
 Two one-sided tests (Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15:657), each the
 test that the paired interval inverts: what is claimed at alpha is what the interval at 1 - 2 alpha
@@ -19,7 +19,7 @@ from tasks.analyze.paired import PairedItems, PairedQuestion, compare_paired
 from tasks.spec import Frozen
 
 
-class Verdict(StrEnum):
+class Equivalence(StrEnum):
     """What the data show about the margin."""
 
     EQUIVALENT = "equivalent"  # neither worse nor better by the margin
@@ -37,12 +37,12 @@ class EquivalenceTest(Frozen):
     p_no_worse: float | None = Field(description="Of 'it is worse by the margin or more'.")
     p_equivalent: float | None = Field(description="Of 'it differs by the margin or more': TOST.")
     p_worse: float | None = Field(description="Of 'it is worse by the margin at most'.")
-    verdict: Verdict = Field(description="What is shown; undecided where no test holds.")
+    verdict: Equivalence = Field(description="What is shown; undecided where no test holds.")
 
     @property
     def is_no_worse(self) -> bool:
         """Non-inferiority."""
-        return self.verdict in (Verdict.EQUIVALENT, Verdict.NO_WORSE)
+        return self.verdict in (Equivalence.EQUIVALENT, Equivalence.NO_WORSE)
 
 
 def tost(
@@ -69,16 +69,16 @@ def tost(
     # A recovery is turned round where lower is better; a difference is not.
     turned = statistic is Statistic.DIFFERENCE and not higher_is_better
     p_no_worse = p_equivalent = p_worse = None
-    verdict = Verdict.UNDECIDED
+    verdict = Equivalence.UNDECIDED
     if above is not None and below is not None:
         p_no_worse, p_worse = (below[1], below[0]) if turned else above
         p_equivalent = max(above[0], below[1])
         if p_equivalent <= alpha:
-            verdict = Verdict.EQUIVALENT
+            verdict = Equivalence.EQUIVALENT
         elif p_no_worse <= alpha:
-            verdict = Verdict.NO_WORSE
+            verdict = Equivalence.NO_WORSE
         elif p_worse <= alpha:
-            verdict = Verdict.WORSE
+            verdict = Equivalence.WORSE
     return EquivalenceTest(
         comparison=compare_paired(
             items, statistic, higher_is_better=higher_is_better, confidence=1 - 2 * alpha

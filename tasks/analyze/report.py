@@ -22,7 +22,7 @@ Part = tuple[str, bool]  # a piece of text, and whether it is a number that is n
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Promise:
     """One promise, gate or criterion, and what became of it."""
 
     name: str
@@ -69,7 +69,7 @@ class RunPart:
     is_good: bool
     about: Sequence[tuple[str, str]]  # label and text: question, hypothesis, when
     problems: Sequence[str]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[Promise]
     claims: Mapping[str, Sequence[Claim]]  # by kind
     prose: Sequence[Part]
     prose_model: str

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.cli.compare import compare
+from flows.cli.compare import compare, parse_correction, parse_margin
 from flows.compare import compare_runs
+from flows.compare.outcome import Correction
 from flows.experiment import RunFolder
 from tasks.artifacts import ArtifactRef
 from tasks.errors import SpecError
@@ -137,3 +139,25 @@ def test_a_record_that_is_gone_is_named(home: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert out.count("is gone from the store") == 2
     assert "evaluate / judge" in out
+
+
+def test_a_margin_and_a_correction_are_asked_for(capsys: pytest.CaptureFixture[str]):
+    first, second = two_runs()
+    names, matches = [first.id, second.id], ["evaluate=judge"]
+    assert compare(names, matches, as_json=False, no_worse_than="1%") == 0
+    out = capsys.readouterr().out
+    assert "no worse than 1%" in out
+    assert re.search(r"worse +refuted \(p [\d.e-]+\)", out)
+    assert compare(names, matches, True, correction=Correction.BH, no_worse_than="0.01") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["correction"], found["margin"]) == ("bh", 0.01)
+    (score,) = [row for row in found["others"][0]["rows"] if row["measure"] == "score"]
+    assert score["no_worse"]["verdict"] == "worse"
+
+
+@pytest.mark.parametrize("text", ["0", "100%", "-1%", "one", "nan", "1.5"])
+def test_a_margin_that_is_no_share_is_refused(text: str):
+    with pytest.raises(SpecError, match=r"--no-worse-than: .*give one such as 1% or 0.01"):
+        parse_margin(text)
+    with pytest.raises(SpecError, match="did you mean 'holm'"):
+        parse_correction("holmes")

@@ -17,7 +17,7 @@ import pytest
 
 from flows.cli.reproduce import reproduce
 from flows.cli.show import show_lineage
-from flows.compare.subjects import MeasuredStep, Pair
+from flows.compare.subjects import MeasuredStep, Pair, read_items
 from flows.experiment import (
     RunFolder,
     Watcher,
@@ -26,7 +26,7 @@ from flows.experiment import (
     load_experiment,
     run_experiment,
 )
-from flows.reproduce import ReproductionOptions, Verdict, reproduce_run, reproductions_of
+from flows.reproduce import Likeness, ReproductionOptions, reproduce_run, reproductions_of
 from flows.reproduce.again import Cancelled
 from flows.reproduce.judge import is_within, judged
 from flows.reproduce.record import Expectation
@@ -102,7 +102,7 @@ async def test_training_comes_out_bit_for_bit(
     text = TRAIN.replace("MODEL", str(tiny_model)).replace("TOKENS", str(tiny_tokens))
     found = await reproduce_run(await ran(project, text))
     verdicts = {name: step.verdict for name, step in found.steps.items()}
-    assert verdicts == {"data": Verdict.IDENTICAL, "train": Verdict.IDENTICAL}
+    assert verdicts == {"data": Likeness.IDENTICAL, "train": Likeness.IDENTICAL}
     assert found.is_reproduced
     train = found.steps["train"]
     assert {check.name for check in train.artifacts} == {"model", "curve"}
@@ -173,7 +173,7 @@ async def test_a_step_that_fails_now_is_told_with_its_reason(project: Path):
     run = await ran(project)
     flag.unlink()
     found = await reproduce_run(run, ReproductionOptions(only="two"))
-    assert [step.verdict for step in found.steps.values()] == [Verdict.FAILED, Verdict.FAILED]
+    assert [step.verdict for step in found.steps.values()] == [Likeness.FAILED, Likeness.FAILED]
     reason, logs = found.steps["one"].reasons
     assert "FileNotFoundError" in reason
     assert "FileNotFoundError" in (Path(logs.removeprefix("logs: ")) / "stderr.txt").read_text()
@@ -190,8 +190,8 @@ async def test_a_damaged_record_leaves_nothing_to_hold_the_result_against(
     path = Layout(home).record("command", identity or "")
     path.write_bytes(path.read_bytes().replace(b"outputs", b"Outputs", 1))
     found = await reproduce_run(run, ReproductionOptions(only="two"))
-    assert found.steps["one"].verdict is Verdict.IDENTICAL
-    assert found.steps["two"].verdict is Verdict.UNKNOWN
+    assert found.steps["one"].verdict is Likeness.IDENTICAL
+    assert found.steps["two"].verdict is Likeness.UNKNOWN
     assert "checksum" in found.steps["two"].reasons[0]
     assert not found.is_reproduced
 
@@ -262,6 +262,13 @@ def again(then: Kept, now: Kept, **options: Any) -> Any:
     return judged(pair, ({}, {}), **options)
 
 
+def again_with_items(then: Kept, now: Kept) -> Any:
+    """The same of evaluations, with the items that they kept."""
+    sides = [_measured(kept) for kept in (then, now)]
+    samples = [read_items(open_store(), side.result) for side in sides]  # type: ignore[arg-type]
+    return judged(Pair(*sides), (samples[0], samples[1]))
+
+
 def _measured(kept: Kept) -> MeasuredStep:
     record = Record(
         step=kept.kind,
@@ -276,27 +283,53 @@ def _measured(kept: Kept) -> MeasuredStep:
 
 def test_timings_have_the_tolerance_that_is_stated(home: Path):
     then = benchmark([100.0, 101.0, 99.0])
-    slower = benchmark([80.5, 81.0, 80.0], host="elsewhere")
+    slower = benchmark([85.0, 86.0, 84.0], host="elsewhere")
     assert again(then, slower).expectation is Expectation.MEASURED
-    assert again(then, slower).verdict is Verdict.WITHIN
+    assert again(then, slower).verdict is Likeness.WITHIN
     strict = again(then, slower, tolerance=0.1)
-    assert strict.verdict is Verdict.OUTSIDE
+    assert strict.verdict is Likeness.OUTSIDE
     (outside,) = [check for check in strict.numbers if not check.is_within]
     assert outside.name == "concurrent 4, tokens/s"
-    assert outside.ratio == pytest.approx(0.805)
+    assert outside.ratio == pytest.approx(0.85)
 
 
-def test_timings_whose_spread_explains_the_difference_are_within(home: Path):
-    found = again(benchmark([100.0, 60.0, 140.0]), benchmark([140.0, 190.0, 90.0]))
-    (row,) = [check for check in found.numbers if "tokens/s" in check.name]
-    assert row.reason == "its interval holds no difference"
-    assert found.verdict is Verdict.WITHIN
+@pytest.mark.parametrize("now", [[140.0, 190.0, 90.0], [40.0, 25.0, 62.0], [101.0, 60.0, 140.0]])
+def test_noise_reproduces_nothing(home: Path, now: list[float]):
+    found = again(benchmark([100.0, 60.0, 140.0]), benchmark(now))
+    (check,) = [check for check in found.numbers if "tokens/s" in check.name]
+    assert check.is_undecided
+    assert not check.is_within
+    assert "3 repeats are too few or too noisy to tell" in (check.reason or "")
+    assert found.verdict is Likeness.UNDECIDED
+    assert not found.verdict.is_good
+
+
+def test_repeats_that_are_all_outside_are_outside_however_they_spread(home: Path):
+    found = again(benchmark([100.0, 90.0, 110.0]), benchmark([30.0, 33.0, 27.0]))
+    assert found.verdict is Likeness.OUTSIDE
+
+
+def test_repeats_without_an_interval_are_judged_by_their_medians_and_say_so(home: Path):
+    near, far = (again(benchmark([100.0, 101.0]), benchmark([n, n + 1])) for n in (95.0, 50.0))
+    assert near.verdict is Likeness.WITHIN
+    assert far.verdict is Likeness.OUTSIDE
+    assert "2 repeats are too few for an interval" in str(far.numbers)
+
+
+def test_a_score_that_few_items_cannot_tell_from_the_old_one_is_undecided(home: Path):
+    spec = {"backend": "vllm"}
+    then, now = (
+        evaluation({"t": [1.0] * right + [0.0] * (10 - right)}, spec=spec) for right in (9, 5)
+    )
+    found = again_with_items(then, now)
+    assert found.verdict is Likeness.UNDECIDED
+    assert "holds no difference" in str(found.numbers)
 
 
 def test_timings_of_another_machine_are_not_comparable(home: Path):
     elsewhere = {"hardware": {"cpu_model": "Slow", "num_cpus": 8}}
     found = again(benchmark([100.0, 101.0, 99.0]), benchmark([100.0, 101.0, 99.5], **elsewhere))
-    assert found.verdict is Verdict.OUTSIDE
+    assert found.verdict is Likeness.OUTSIDE
     assert "not comparable: other hardware: cpu_model Fast against Slow" in str(found.numbers)
 
 
@@ -306,17 +339,17 @@ def test_another_machine_or_version_excuses_bits_but_not_numbers(home: Path):
         training(loss, versions={"torch": version})
         for loss, version in ((3.001, "2.13.0"), (3.001, "2.14.0"), (3.5, "2.14.0"))
     )
-    assert again(then, same).verdict is Verdict.OUTSIDE, "same place: every bit counts"
+    assert again(then, same).verdict is Likeness.OUTSIDE, "same place: every bit counts"
     excused = again(then, near)
-    assert excused.verdict is Verdict.WITHIN
+    assert excused.verdict is Likeness.WITHIN
     assert excused.reasons == ("torch 2.13.0 against 2.14.0",)
-    assert again(then, far).verdict is Verdict.OUTSIDE
+    assert again(then, far).verdict is Likeness.OUTSIDE
 
 
 def test_code_that_changed_since_is_told_and_excuses_bits(home: Path):
     then, now = training(3.0), replace(training(3.001), identity="b" * 64)
     found = again(then, now)
-    assert found.verdict is Verdict.WITHIN
+    assert found.verdict is Likeness.WITHIN
     assert found.reasons == ("the code of the step changed since",)
 
 
@@ -325,7 +358,7 @@ def test_scores_of_a_server_have_a_tolerance(home: Path):
     answers = [1.0] * 300 + [0.0] * 100
     then, near = evaluation({"t": answers}, spec=spec), evaluation({"t": [*answers[1:], 1.0]})
     assert again(then, near).expectation is Expectation.NUMBERS
-    assert again(then, then).verdict is Verdict.IDENTICAL
+    assert again(then, then).verdict is Likeness.IDENTICAL
 
 
 @pytest.mark.parametrize(

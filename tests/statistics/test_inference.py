@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.analyze.comparison import Statistic
-from tasks.analyze.equivalence import Verdict, tost
+from tasks.analyze.equivalence import Equivalence, tost
 from tasks.analyze.hypothesis_tests import RankMethod, mean_below_p_value, wilcoxon_signed_rank
 from tasks.analyze.multiplicity import benjamini_hochberg, holm
 from tasks.analyze.paired import PairedItems, compare_paired, sign_flip_p_value
@@ -76,15 +76,15 @@ def test_equivalence_is_claimed_falsely_at_most_at_its_level() -> None:
 def test_equivalence_says_what_the_interval_at_one_less_two_alpha_shows() -> None:
     random = np.random.default_rng(3)
     same = tost(drawn(20_000, 0.0, 0.02, random), 0.01)
-    assert same.verdict is Verdict.EQUIVALENT
+    assert same.verdict is Equivalence.EQUIVALENT
     assert same.comparison.confidence == pytest.approx(0.9)
     assert same.comparison.low is not None
     assert same.comparison.low > 0.99
     worse = tost(drawn(5_000, 0.05, 0.06, random), 0.01)
-    assert worse.verdict is Verdict.WORSE
-    assert tost(drawn(100, 0.0, 0.1, random), 0.01).verdict is Verdict.UNDECIDED
+    assert worse.verdict is Equivalence.WORSE
+    assert tost(drawn(100, 0.0, 0.1, random), 0.01).verdict is Equivalence.UNDECIDED
     better = tost(drawn(5_000, -0.05, 0.06, random), 0.01)
-    assert better.verdict is Verdict.NO_WORSE
+    assert better.verdict is Equivalence.NO_WORSE
 
 
 def test_a_difference_of_what_should_be_low_is_turned_round() -> None:
@@ -92,13 +92,13 @@ def test_a_difference_of_what_should_be_low_is_turned_round() -> None:
     errors = random.normal(1.0, 0.1, 400)
     higher = PairedItems.of(errors.tolist(), (errors + random.normal(0.05, 0.01, 400)).tolist())
     found = tost(higher, 0.01, Statistic.DIFFERENCE, higher_is_better=False)
-    assert found.verdict is Verdict.WORSE
-    assert tost(higher, 0.01, Statistic.DIFFERENCE).verdict is Verdict.NO_WORSE
+    assert found.verdict is Equivalence.WORSE
+    assert tost(higher, 0.01, Statistic.DIFFERENCE).verdict is Equivalence.NO_WORSE
 
 
 def test_too_few_sources_decide_nothing() -> None:
     found = tost(PairedItems.of([1.5] * 10, [1.4] * 10), 0.01)
-    assert (found.verdict, found.p_no_worse) == (Verdict.UNDECIDED, None)
+    assert (found.verdict, found.p_no_worse) == (Equivalence.UNDECIDED, None)
 
 
 @pytest.mark.parametrize(

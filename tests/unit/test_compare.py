@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from flows.compare import RunComparison, compare_runs
+from flows.compare import RunComparison, compare_runs, margins
 from flows.compare.numbers import artifacts_in_result, numbers_in
-from flows.compare.rows import Outcome, Row
+from flows.compare.outcome import Correction, Outcome, corrected, judge
+from flows.compare.rows import Row
 from flows.compare.surroundings import Aspect
+from tasks.analyze.equivalence import Equivalence
+from tasks.analyze.power import paired_power
+from tasks.analyze.repeats import RepeatComparison, compare_repeats
 from tests.fakes.kept_runs import MACHINE, Kept, benchmark, evaluation, keep_run, training
 
 GOOD = [1.0] * 90 + [0.0] * 10
@@ -202,3 +206,81 @@ def test_numbers_and_artifacts_of_a_result_have_readable_names():
     result = evaluation({"task": GOOD}).result.model_dump(mode="json")
     assert dict(numbers_in(result))["scores[task/acc].value"] == 0.9
     assert set(dict(artifacts_in_result(result))) == {"samples", "results", "outputs"}
+
+
+# -- one rule, margins, what could have been seen ---------------------------------------
+
+
+def repeats(low: float, high: float) -> RepeatComparison:
+    found = compare_repeats([100, 101, 99], [90, 91, 89])
+    return found.model_copy(update={"low": low, "high": high})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_corrected", "higher_is_better", "outcome"),
+    [
+        (0.8, 0.9, 0.01, True, Outcome.WORSE),
+        (0.8, 0.9, 0.01, False, Outcome.BETTER),
+        (1.1, 1.2, 0.01, True, Outcome.BETTER),
+        (0.8, 0.9, 0.01, None, Outcome.DIFFERENT),
+        (0.8, 0.9, 0.12, True, Outcome.UNDECIDED),  # one of many that were looked at
+        (0.8, 1.1, 0.01, True, Outcome.UNDECIDED),
+        (0.8, 0.9, None, True, Outcome.UNDECIDED),
+        (None, None, 0.01, True, Outcome.UNDECIDED),
+    ],
+)
+def test_a_difference_needs_its_interval_and_its_corrected_p_value(
+    low: float, high: float, p_corrected: float | None, higher_is_better: bool, outcome: Outcome
+):
+    assert judge(repeats(low, high), p_corrected, higher_is_better) is outcome
+
+
+def test_p_values_are_corrected_as_the_user_asks():
+    p_values = [0.01, None, 0.04, 0.03]
+    assert corrected(p_values) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert corrected(p_values, Correction.BH) == pytest.approx([0.03, None, 0.04, 0.04])
+
+
+def test_no_worse_is_shown_refuted_or_left_open():
+    base = [1.0] * 1800 + [0.0] * 200
+    others = {
+        Equivalence.NO_WORSE: [*[0.0] * 2, *base[2:]],
+        Equivalence.WORSE: [*[0.0] * 300, *base[300:]],
+        Equivalence.UNDECIDED: [*[0.0] * 18, *base[18:]],
+    }
+    for verdict, answers in others.items():
+        runs = [keep_run({"it": evaluation({"t": a})}) for a in (base, answers)]
+        (row,) = compare_runs(runs, {}, margin=0.01).others[0].rows
+        assert row.no_worse is not None
+        assert row.no_worse.verdict is verdict
+
+
+def test_speeds_are_no_worse_by_their_repeats():
+    fast, near, slow = ([level, level + 1, level - 1] for level in (100.0, 99.0, 80.0))
+    assert margins.of_repeats(fast, near, 0.1, higher_is_better=True).p_no_worse < 0.01  # type: ignore[operator]
+    assert margins.of_repeats(fast, slow, 0.1, higher_is_better=True).p_worse < 0.01  # type: ignore[operator]
+    assert margins.of_repeats(fast, slow, 0.1, higher_is_better=False).p_no_worse < 0.01  # type: ignore[operator]
+    assert margins.of_repeats(slow, fast, 0.1, higher_is_better=False).p_worse < 0.01  # type: ignore[operator]
+
+
+def test_what_is_undecided_says_what_it_could_have_seen():
+    other = [0.0] * 3 + [1.0] * 88 + [0.0] * 9
+    row = rows(evaluation({"task": GOOD}), evaluation({"task": other}))["task/acc"]
+    assert row.outcome is Outcome.UNDECIDED
+    assert row.sensitivity is not None
+    drop = row.sensitivity.smallest_drop
+    assert drop is None or paired_power(100, drop, discordance=0.04) >= 0.8
+    assert row.sensitivity.num_more is not None
+    assert row.sensitivity.num_more > 100
+
+
+def test_a_wide_comparison_names_the_smallest_drop_that_it_would_have_seen():
+    base, other = [1.0] * 300 + [0.0] * 100, [1.0] * 250 + [0.0] * 100 + [1.0] * 50
+    row = rows(evaluation({"task": base}), evaluation({"task": other}))["task/acc"]
+    assert row.outcome is Outcome.UNDECIDED
+    assert row.sensitivity is not None
+    assert row.sensitivity.smallest_drop is not None
+    assert paired_power(400, row.sensitivity.smallest_drop, discordance=0.25) == pytest.approx(
+        0.8, abs=0.02
+    )
+    assert "it would have seen a drop of 0.07" in row.sensitivity.words
