@@ -19,7 +19,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +78,28 @@ class BodyContext:
         (self.out / RESULT_FILE).write_text(json.dumps(document, allow_nan=False))
 
 
+def with_fields(message: str, spec: Any, inputs: Mapping[str, str]) -> str:
+    """The message with the field that named an input in place of its digest and path."""
+    for field, ref in _refs_in(spec):
+        path = inputs.get(ref["digest"])
+        for name in (path, ref["digest"]):  # what is laid out is named by its digest
+            message = message.replace(name, f"{field} ('{ref['name']}')") if name else message
+    return message
+
+
+def _refs_in(tree: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every artifact of a spec's JSON, with the dotted field that holds it."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, dict) and {"digest", "name", "size_bytes"} <= tree.keys():
+        yield ".".join(place), tree
+    elif isinstance(tree, dict):
+        parts = tree.items()
+    elif isinstance(tree, list):
+        parts = enumerate(tree)
+    for key, value in parts:
+        yield from _refs_in(value, (*place, str(key)))
+
+
 def run_body(spec_type: type[S], main: Callable[[S, BodyContext], R]) -> None:
     """Entry point of a body process: `request.json` and the output folder are its arguments."""
     request_path, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -87,7 +109,8 @@ def run_body(spec_type: type[S], main: Callable[[S, BodyContext], R]) -> None:
         context.finish(main(spec_type.model_validate(request["spec"]), context))
     except Exception as error:
         is_others = isinstance(error, ProgramFailed)
-        words = {"message": str(error) or type(error).__name__, "quotes_log": is_others}
+        message = with_fields(str(error), request["spec"], request["inputs"])
+        words = {"message": message or type(error).__name__, "quotes_log": is_others}
         (out / ERROR_FILE).write_text(json.dumps(words))
         if is_others:  # our traceback would bury what the program said
             sys.exit(1)

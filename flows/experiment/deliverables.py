@@ -180,6 +180,8 @@ Deliverable = Annotated[
     | StatisticalTest,
     Field(discriminator="validation"),
 ]
+SAMPLES_FIELDS = ("baseline", "variant")
+ARTIFACT_FIELDS = ("artifact", *SAMPLES_FIELDS)
 DEFAULT_VALIDATION = "exists"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.experiment.bundle import make_bundle
 from flows.experiment.checks import Evidence, Missing, check
-from flows.experiment.deliverables import FilePromise
+from flows.experiment.deliverables import ARTIFACT_FIELDS, FilePromise
 from flows.experiment.folder import RunFolder, unfinished_runs
 from flows.experiment.gates import gates_of
 from flows.experiment.loading import compile_experiment
@@ -292,7 +292,7 @@ def artifacts_to_read(experiment: Experiment, records: dict[str, Record]) -> lis
     evidence = _evidence(experiment, records)
     found = []
     for promise in experiment.deliverables:
-        for field in ("artifact", "baseline", "variant"):
+        for field in ARTIFACT_FIELDS:
             reference = getattr(promise, field, None)
             if reference is None:
                 continue

@@ -16,7 +16,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flows.experiment.deliverables import Deliverable, Deliverables
+from flows.experiment.deliverables import (
+    ARTIFACT_FIELDS,
+    SAMPLES_FIELDS,
+    Deliverable,
+    Deliverables,
+)
+from flows.experiment.kinds import artifact_problem, kind_at, kind_problem
 from flows.experiment.overrides import apply_overrides
 from flows.experiment.pipelines import expand_pipeline
 from flows.experiment.placeholders import (
@@ -44,7 +50,7 @@ from flows.experiment.schema import (
     with_default_validation,
 )
 from flows.experiment.sound import Experiment, ExperimentStep
-from tasks.artifacts import PackageFiles
+from tasks.artifacts import ArtifactKind, PackageFiles
 from tasks.documents import Document, Location, load_yaml
 from tasks.errors import Problem, SpecError, nearest
 from tasks.problems import problems_from
@@ -194,6 +200,8 @@ class _Compiler:
         known: Mapping[StepReference, Any],
     ) -> None:
         """Validate a spec with placeholders for what is not known yet."""
+        for at, found in references_in(fields):
+            self._check_kind(kind_at(step.spec_type, at), found, (*place, *at))
         try:
             spec = step.spec_type.model_validate(
                 with_placeholders(fields, known), context={"base_dir": self._document.folder}
@@ -209,10 +217,35 @@ class _Compiler:
             except ValueError as error:
                 self._refuse((*place, *at), str(error))
 
+    def _check_kind(
+        self, wanted: ArtifactKind | None, found: StepReference | Template, place: Location
+    ) -> None:
+        """Refuse an artifact of one kind where another is taken."""
+        if isinstance(found, StepReference) and found.step in self._kinds:
+            problem = kind_problem(wanted, found, self._kinds[found.step].result_type)
+            if problem:
+                self._refuse(place, problem)
+
+    def _check_artifacts(
+        self, index: int, promise: Deliverable, known: Mapping[StepReference, Any]
+    ) -> None:
+        """Refuse what is no artifact where a deliverable takes one."""
+        for field in ARTIFACT_FIELDS:
+            reference = getattr(promise, field, None)
+            if reference is None or reference.step not in self._kinds:
+                continue
+            place: Location = ("deliverables", index, field)
+            result_type = self._kinds[reference.step].result_type
+            problem = artifact_problem(reference, known[reference], result_type)
+            if problem:
+                self._refuse(place, problem)
+            elif field in SAMPLES_FIELDS:
+                self._check_kind(ArtifactKind.SAMPLES, reference, place)
+
     def _deliverables(self, written: Any) -> tuple[Deliverable, ...]:
         if written is None:
             return ()
-        self._types_of(written, ("deliverables",))
+        known = self._types_of(written, ("deliverables",))
         try:
             found = Deliverables.model_validate({"deliverables": with_default_validation(written)})
         except ValidationError as error:
@@ -220,6 +253,7 @@ class _Compiler:
             return ()
         first: dict[str, int] = {}
         for index, deliverable in enumerate(found.deliverables):
+            self._check_artifacts(index, deliverable, known)
             if first.setdefault(deliverable.label, index) != index:
                 message = f"a deliverable named '{deliverable.label}' exists; give this one a name"
                 self._refuse(("deliverables", index), message)

@@ -30,7 +30,9 @@ def annotation_at(result_type: type[BaseModel], path: Location) -> Any:
     """The type of a part of a result; raises ValueError with the nearest name if there is none."""
     current: Any = result_type
     for part in path:
-        candidates = [inner for member in members_of(current) for inner in _inside(member, part)]
+        candidates = [
+            inner for member in members_of(current) for inner in types_inside(member, part)
+        ]
         if not candidates:
             models = [member for member in members_of(current) if is_model(member)]
             valid = sorted({name for model in models for name in model.model_fields})
@@ -132,7 +134,8 @@ def _is_artifact(annotation: Any) -> bool:
     return ArtifactRef in members_of(annotation)
 
 
-def _inside(member: Any, part: str | int) -> Iterator[Any]:
+def types_inside(member: Any, part: str | int) -> Iterator[Any]:
+    """The types of a part of a value of this type; none where it has no such part."""
     if is_model(member):
         if part in member.model_fields:
             yield member.model_fields[part].annotation

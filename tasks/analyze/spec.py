@@ -8,12 +8,12 @@ AnalyzeSpec(
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from tasks.analyze.comparison import PairedComparison
-from tasks.artifacts import ArtifactRef, Input
+from tasks.artifacts import ArtifactKind, ArtifactRef, Input
 from tasks.benchmark.spec import LoadPoint, ServiceLevel
 from tasks.errors import nearest
 from tasks.evaluate.spec import Score
@@ -24,7 +24,7 @@ class Evaluation(Frozen):
     """What one evaluate step found out about a model."""
 
     scores: tuple[Score, ...] = Field(description="`scores` of the step.")
-    samples: Input = Field(description="`samples` of the step.")
+    samples: Annotated[Input, ArtifactKind.SAMPLES] = Field(description="`samples` of the step.")
 
 
 class Variant(Frozen):
@@ -51,7 +51,7 @@ class AnalyzeSpec(Spec):
         description="`task/metric` that stands for quality in the Pareto front; by default the "
         "first metric that was compared.",
     )
-    training_curve: Input | None = Field(
+    training_curve: Annotated[Input, ArtifactKind.METRICS] | None = Field(
         default=None, description="`curve` of a training, plotted in the report."
     )
     service_level: ServiceLevel | None = Field(
@@ -129,8 +129,10 @@ class AnalyzeResult(Result):
     rows: tuple[VariantRow, ...] = Field(description="One a variant, the baseline first.")
     pareto_size: tuple[str, ...] = Field(description="Front of small size and high recovery.")
     pareto_speed: tuple[str, ...] = Field(description="Front of tokens/s and high recovery.")
-    table: ArtifactRef = Field(description="The rows as JSON.")
-    report: ArtifactRef = Field(description="Folder with a self-contained index.html.")
+    table: Annotated[ArtifactRef, ArtifactKind.TABLE] = Field(description="The rows as JSON.")
+    report: Annotated[ArtifactRef, ArtifactKind.REPORT] = Field(
+        description="Folder with a self-contained index.html."
+    )
 
     def overview(self) -> tuple[list[str], list[list[str]]]:
         """The comparison, one line a variant."""

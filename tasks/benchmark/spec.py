@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tasks.artifacts import ArtifactRef, Input
+from tasks.artifacts import ArtifactKind, ArtifactRef, Input
 from tasks.benchmark.hardware import THIS_MACHINE, HardwareClass
 from tasks.errors import SpecError
 from tasks.serving.options import ServerOptions
@@ -175,7 +175,9 @@ class BenchmarkSpec(StandardSpec):
 
     standard_kind = StandardKind.BENCHMARKING
 
-    model: Input = Field(description="Model folder in Hugging Face layout, with a chat template.")
+    model: Annotated[Input, ArtifactKind.MODEL] = Field(
+        description="Model folder in Hugging Face layout, with a chat template."
+    )
     workload: Annotated[Workload, BeforeValidator(_standard_workload)] = Field(
         description="Tokens of a request, or the name of a standard of which only these are taken."
     )

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.artifacts import TOKENS_FILE, ArtifactRef, Input, LocalPath
+from tasks.artifacts import TOKENS_FILE, ArtifactKind, ArtifactRef, Input, LocalPath
 from tasks.compress.layout import ModelLayout, read_layout
 from tasks.compress.overrides import OVERRIDES, apply_overrides
 from tasks.compress.plan import problems_of
@@ -52,12 +52,14 @@ RecipeInput = Annotated[Recipe | ArtifactRef, BeforeValidator(_read_recipe)]
 class CompressSpec(Spec):
     """Everything that may change a compressed model."""
 
-    model: Input = Field(description="Hugging Face model folder to compress.")
+    model: Annotated[Input, ArtifactKind.MODEL] = Field(
+        description="Hugging Face model folder to compress."
+    )
     recipe: RecipeInput = Field(
         description="A standard's name (see `labwright standards list`), YAML text, a YAML file, "
         "or a list of modifiers {Name: {fields}}."
     )
-    calibration: Input | None = Field(
+    calibration: Annotated[Input, ArtifactKind.TOKENS] | None = Field(
         default=None, description="Calibration tokens; most recipes need them."
     )
     num_samples: int | None = Field(
@@ -164,8 +166,12 @@ def tokens_shape(folder: Path) -> tuple[int, int]:
 class CompressResult(Result):
     """A compressed model that was checked: right size, finite scales, loads, generates."""
 
-    model: ArtifactRef = Field(description="Compressed Hugging Face model folder.")
-    recipe: ArtifactRef = Field(description="The recipe as it was applied, YAML.")
+    model: Annotated[ArtifactRef, ArtifactKind.MODEL] = Field(
+        description="Compressed Hugging Face model folder."
+    )
+    recipe: Annotated[ArtifactRef, ArtifactKind.RECIPE] = Field(
+        description="The recipe as it was applied, YAML."
+    )
     scheme: str = Field(description="In words, e.g. W4A16 int group 128 symmetric.")
     format: str = Field(description="Format on disk, e.g. pack-quantized; dense if not quantized.")
     size_bytes: int = Field(gt=0, description="Bytes of all tensors.")

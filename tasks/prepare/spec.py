@@ -14,9 +14,11 @@ anything runs.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from tasks.artifacts import ArtifactRef
+from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.prepare.model_spec import ModelSource, TokenizerSource
 from tasks.prepare.text_spec import Calibration, Heldout, SplitRule, TextSource
 from tasks.spec import Frozen, Result, Spec
@@ -119,17 +121,27 @@ class TextCounts(Frozen):
 class PrepareResult(Result):
     """What was made; None is what was not asked for."""
 
-    model: ArtifactRef | None = Field(default=None, description="Model folder with tokenizer.")
-    tokenizer: ArtifactRef | None = Field(default=None, description="Tokenizer folder.")
-    train_tokens: ArtifactRef | None = Field(default=None, description="Packed training tokens.")
-    validation_tokens: ArtifactRef | None = Field(
+    model: Annotated[ArtifactRef, ArtifactKind.MODEL] | None = Field(
+        default=None, description="Model folder with tokenizer."
+    )
+    tokenizer: Annotated[ArtifactRef, ArtifactKind.TOKENIZER] | None = Field(
+        default=None, description="Tokenizer folder."
+    )
+    train_tokens: Annotated[ArtifactRef, ArtifactKind.TOKENS] | None = Field(
+        default=None, description="Packed training tokens."
+    )
+    validation_tokens: Annotated[ArtifactRef, ArtifactKind.TOKENS] | None = Field(
         default=None, description="Packed validation tokens; None where the split is empty."
     )
-    calibration: ArtifactRef | None = Field(default=None, description="Calibration tokens.")
+    calibration: Annotated[ArtifactRef, ArtifactKind.TOKENS] | None = Field(
+        default=None, description="Calibration tokens."
+    )
     test_documents: ArtifactRef | None = Field(
         default=None, description="Held-out documents; None where the split is empty."
     )
-    eval_tasks: ArtifactRef | None = Field(default=None, description="lm-eval tasks.")
+    eval_tasks: Annotated[ArtifactRef, ArtifactKind.TASKS] | None = Field(
+        default=None, description="lm-eval tasks."
+    )
     counts: TextCounts | None = Field(default=None, description="What became of the text.")
     vocab_size: int | None = Field(default=None, description="Entries of the tokenizer.")
     num_parameters: int | None = Field(default=None, description="Parameters of the model.")

@@ -16,11 +16,11 @@ answer but of the run's metrics.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from tasks.artifacts import ArtifactRef, Input
+from tasks.artifacts import ArtifactKind, ArtifactRef, Input
 from tasks.spec import DeviceKind, Result, Spec, local_device_kind
 
 
@@ -46,17 +46,21 @@ def default_precision(data: dict[str, Any]) -> Precision:
 class TrainSpec(Spec):
     """A model, its data, and the recipe of its training on one device."""
 
-    model: Input = Field(description="Model folder to start from.")
-    train_tokens: Input = Field(description="Packed training sequences.")
-    validation_tokens: Input | None = Field(
+    model: Annotated[Input, ArtifactKind.MODEL] = Field(description="Model folder to start from.")
+    train_tokens: Annotated[Input, ArtifactKind.TOKENS] = Field(
+        description="Packed training sequences."
+    )
+    validation_tokens: Annotated[Input, ArtifactKind.TOKENS] | None = Field(
         default=None, description="Packed validation sequences; None measures no validation loss."
     )
-    num_steps: int = Field(gt=0, description="Optimizer steps.")
-    batch_size: int = Field(gt=0, description="Sequences in one forward pass (micro batch).")
+    num_steps: int = Field(gt=0, le=1_000_000_000, description="Optimizer steps.")
+    batch_size: int = Field(
+        gt=0, le=1_000_000, description="Sequences in one forward pass (micro batch)."
+    )
     gradient_accumulation_steps: int = Field(
         default=1, gt=0, description="Forward passes per optimizer step."
     )
-    learning_rate: float = Field(gt=0, description="Highest learning rate, after warm-up.")
+    learning_rate: float = Field(gt=0, le=100, description="Highest learning rate, after warm-up.")
     min_learning_rate_fraction: float = Field(
         default=0.1, ge=0, le=1, description="Learning rate at the end, as a share of the highest."
     )
@@ -117,8 +121,12 @@ class TrainSpec(Spec):
 class TrainResult(Result):
     """The trained model and how its loss fell. Losses are mean nats per predicted token."""
 
-    model: ArtifactRef = Field(description="Model folder with tokenizer.")
-    curve: ArtifactRef = Field(description="JSON lines of losses, learning rate, gradient norm.")
+    model: Annotated[ArtifactRef, ArtifactKind.MODEL] = Field(
+        description="Model folder with tokenizer."
+    )
+    curve: Annotated[ArtifactRef, ArtifactKind.METRICS] = Field(
+        description="JSON lines of losses, learning rate, gradient norm."
+    )
     initial_train_loss: float = Field(description="Loss of the first step, before it is applied.")
     final_train_loss: float = Field(description="Mean over the last logging interval.")
     initial_validation_loss: float | None = Field(default=None, description="Before training.")

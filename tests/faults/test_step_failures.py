@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tasks.body import with_fields
 from tasks.errors import LabwrightError, StepFailed, StepTimedOut, StoreError
 from tasks.observer import observing
 from tasks.spec import Placement
@@ -205,3 +206,12 @@ async def test_an_input_that_vanishes_from_the_store_is_named(home: Path) -> Non
     with pytest.raises(LabwrightError, match=r"folder 'numbers' .* is missing"):
         await toy.compute(ToySpec(seed=1, source=first.folder), placed(home))
     assert starts(home) == 0
+
+
+def test_a_wrong_input_is_named_by_its_field_and_not_by_its_digest() -> None:
+    digest = "f00d" * 16
+    spec = {"evaluations": [{"samples": {"digest": digest, "name": "outputs", "size_bytes": 1}}]}
+    inputs = {digest: f"/home/views/{digest}"}
+    named = "evaluations.0.samples ('outputs')"
+    for words in (digest, f"/home/views/{digest}"):
+        assert with_fields(f"{words} has no config", spec, inputs) == f"{named} has no config"

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from flows.experiment import Experiment, load_experiment
+from flows.experiment.kinds import kind_at
+from tasks.annotations import members_of
+from tasks.artifacts import ArtifactRef
 from tasks.command import CommandSpec
 from tasks.command import command as command_step
 from tasks.command.spec import script_index
 from tasks.errors import Problem, SpecError
+from tasks.registry import STEPS, step_of
 
 ECHO = "{kind: command, script: echo, inputs: {}}"
 
@@ -369,3 +373,82 @@ def test_an_experiment_without_a_name_has_its_files(tmp_path: Path):
     odd = tmp_path / ".my (first) *run*.v2.yaml"
     odd.write_text(f"steps: {{a: {ECHO}}}")
     assert load_experiment(odd).header.name == "my _first_ _run_.v2"
+
+
+CHAIN = """\
+steps:
+  data: {kind: prepare, model: {kind: gguf, file: model.gguf}}
+  train: {kind: train, model: "${steps.data.train_tokens}", train_tokens: "${steps.data.model}",
+          num_steps: 10, batch_size: 1, learning_rate: 0.001}
+  script: {kind: command, script: echo, inputs: {x: "${steps.train.model}"}}
+  small: {kind: compress, model: "${steps.script.outputs}", recipe: w4a16,
+          calibration: "${steps.train.curve}"}
+  table: {kind: analyze, baseline: a, training_curve: "${steps.small.recipe}",
+          variants: {a: {evaluations: [{scores: [], samples: "${steps.train.curve}"}]}}}
+"""
+
+
+def test_artifacts_of_another_kind_than_a_field_takes_are_found_by_validating(tmp_path: Path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    found = problems(tmp_path, CHAIN)
+    assert found.keys() == {
+        "steps.train.model",
+        "steps.train.train_tokens",
+        "steps.small.calibration",
+        "steps.table.training_curve",
+        "steps.table.variants.a.evaluations.0.samples",
+    }, "what a script leaves may be anything"
+    assert found["steps.train.model"].message == (
+        "${steps.data.train_tokens} is an artifact of kind tokens, here belongs one of kind model; "
+        "did you mean ${steps.data.model}?"
+    )
+    assert found["steps.train.model"].line == 3
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_declared_kind_is_one_that_stands_beside_an_artifact(kind: str):
+    step = step_of(kind)
+    for model in (step.spec_type, step.result_type):
+        for name, info in model.model_fields.items():
+            if kind_at(model, (name,)) is not None:
+                assert {ArtifactRef} <= set(members_of(info.annotation))
+
+
+def test_a_deliverable_that_is_no_artifact_is_found_by_validating(tmp_path: Path):
+    found = problems(
+        tmp_path,
+        f"steps:\n  a: {ECHO}\ndeliverables:\n"
+        '  - {type: count, artifact: "${steps.a.num_files}"}\n',
+    )
+    (problem,) = found.values()
+    assert problem.key == "deliverables.0.artifact"
+    assert problem.line == 4
+    assert "artifacts of its step: ${steps.a.outputs}" in problem.message
+
+
+def test_samples_of_a_test_have_to_be_samples(tmp_path: Path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    found = problems(
+        tmp_path,
+        "steps:\n  data: {kind: prepare, model: {kind: gguf, file: model.gguf}}\n"
+        f"  a: {ECHO}\ndeliverables:\n"
+        '  - {type: better, validation: statistical_test, baseline: "${steps.data.model}",\n'
+        '     variant: "${steps.a.outputs}"}\n',
+    )
+    assert found.keys() == {"deliverables.0.baseline"}
+    assert "here belongs one of kind samples" in found["deliverables.0.baseline"].message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_steps", "99999999999999999999999", "must be at most 1000000000"),
+        ("learning_rate", "1.0e9", "must be at most 100"),
+    ],
+)
+def test_values_out_of_all_reason_are_refused(tmp_path: Path, key: str, value: str, words: str):
+    (tmp_path / "m").mkdir()
+    fields = {"num_steps": "10", "batch_size": "1", "learning_rate": "0.001", key: value}
+    text = ", ".join(f"{name}: {given}" for name, given in fields.items())
+    found = problems(tmp_path, f"steps:\n  t: {{kind: train, model: m, train_tokens: m, {text}}}\n")
+    assert words in found[f"steps.t.{key}"].message
