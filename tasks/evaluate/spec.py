@@ -25,7 +25,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tasks.artifacts import ArtifactRef, Input, LocalPath
+from tasks.artifacts import ArtifactKind, ArtifactRef, Input, LocalPath
 from tasks.evaluate.group_spec import Group, NodeName, shot_conflicts
 from tasks.evaluate.groups import GroupScore
 from tasks.evaluate.options import Backend, Dtype, Generation, Seeds
@@ -43,7 +43,9 @@ class EvaluateSpec(StandardSpec):
 
     standard_kind = StandardKind.EVALUATION
 
-    model: Input = Field(description="Model folder in Hugging Face layout.")
+    model: Annotated[Input, ArtifactKind.MODEL] = Field(
+        description="Model folder in Hugging Face layout."
+    )
     tasks: tuple[TaskName, ...] = Field(
         default=(),
         min_length=1,
@@ -54,7 +56,7 @@ class EvaluateSpec(StandardSpec):
         description="Averages to take, by name: mappings of mappings down to tasks, such as "
         "{metric: acc, num_fewshot: 5, random_score: 0.25}.",
     )
-    task_folder: Input | None = Field(
+    task_folder: Annotated[Input, ArtifactKind.TASKS] | None = Field(
         default=None,
         description="Folder with task YAML files; their data paths are relative to the folder.",
     )
@@ -223,7 +225,9 @@ class EvaluateResult(Result):
     groups: tuple[GroupScore, ...] = Field(
         default=(), description="Averages asked for, node by node, each group before its members."
     )
-    samples: ArtifactRef = Field(description="samples.jsonl: numerator and denominator by item.")
+    samples: Annotated[ArtifactRef, ArtifactKind.SAMPLES] = Field(
+        description="samples.jsonl: numerator and denominator by item."
+    )
     results: ArtifactRef = Field(description="lm-eval's own results and task configs, JSON.")
     outputs: ArtifactRef = Field(description="Every prompt and answer, JSON lines.")
 
