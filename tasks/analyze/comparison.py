@@ -26,8 +26,15 @@ class Method(StrEnum):
 
     EXACT = "exact"
     SCORE = "score"
-    FIELLER = "fieller"
+    STRATIFIED = "stratified"  # of an average over tasks: tasks/analyze/group_recovery.py
+    UNSEEN = "unseen"
     NONE = "none"
+
+
+def too_few(what: str, number: int, least: int) -> str:
+    """Why there is no interval, and how many more it takes to have one."""
+    more = f"at least {least - number} more are needed"
+    return f"{number} {what} are too few for an interval ({least} needed): {more}"
 
 
 class PairedComparison(Frozen):

@@ -7,7 +7,6 @@ items that the top model alone has right, that the bottom model alone has right,
     DIFFERENCE  P(top) - P(bottom); trials are all items
 
     score_interval(RATIO, table, 0.95)   # asymptotic; `exact.exact_interval` where it fails
-    fieller_interval(top, bottom, 0.95)  # anything that has a mean
 """
 
 from __future__ import annotations
@@ -185,70 +184,10 @@ def _standardised(distance: Floats, variance: Floats) -> Floats:
     return np.where(np.abs(distance) < 1e-12, 0.0, found)
 
 
-@dataclass(frozen=True)
-class LinearTest:
-    """The t test of a ratio of means over independent pairs of sums: Fieller's, and its delta form.
-
-    Fieller (1954), J. Royal Statistical Society B 16:175, with Student's t.
-    """
-
-    mean_top: float
-    mean_bottom: float
-    var_top: float  # of the means
-    var_bottom: float
-    covariance: float
-    num_units: int
-
-    @classmethod
-    def of(cls, top: Floats, bottom: Floats) -> LinearTest:
-        """From sums of independent units [num_units], at least two."""
-        (var_top, covariance), (_, var_bottom) = np.cov(top, bottom) / len(top)
-        return cls(
-            float(top.mean()),
-            float(bottom.mean()),
-            float(var_top),
-            float(var_bottom),
-            float(covariance),
-            len(top),
-        )
-
-    @property
-    def standard_error(self) -> float:
-        """Of mean(top) / mean(bottom), linearised (Taylor); clustered where units are clusters."""
-        ratio = self.mean_top / self.mean_bottom
-        return math.sqrt(self._variance(ratio)) / abs(self.mean_bottom)
-
-    def p_values(self, value: float) -> tuple[float, float]:
-        """One-sided p-values of 'the ratio is at most `value`' and of 'it is at least `value`'."""
-        from scipy import stats
-
-        distance = self.mean_top - value * self.mean_bottom
-        spread = math.sqrt(self._variance(value))
-        if spread == 0:
-            return float(distance <= 0), float(distance >= 0)
-        upper = float(stats.t.sf(distance / spread, self.num_units - 1))
-        return upper, 1 - upper
-
-    def interval(self, confidence: float) -> tuple[float, float] | None:
-        """None where mean(bottom) is not clearly above zero: what is accepted is unbounded then."""
-        from scipy import stats
-
-        quantile = float(stats.t.ppf((1 + confidence) / 2, self.num_units - 1))
-        a = self.mean_bottom**2 - quantile**2 * self.var_bottom
-        b = self.mean_top * self.mean_bottom - quantile**2 * self.covariance
-        c = self.mean_top**2 - quantile**2 * self.var_top
-        if a <= 0 or self.mean_bottom <= 0:
-            return None
-        root = math.sqrt(max(b * b - a * c, 0.0))
-        return (b - root) / a, (b + root) / a
-
-    def _variance(self, value: float) -> float:
-        spread = self.var_top - 2 * value * self.covariance + value**2 * self.var_bottom
-        # Sums of squares that should cancel leave rounding errors of either sign.
-        rounding = 1e-14 * (self.var_top + value**2 * self.var_bottom)
-        return spread if spread > rounding else 0.0
-
-
-def fieller_interval(top: Floats, bottom: Floats, confidence: float) -> tuple[float, float] | None:
-    """Interval of mean(top) / mean(bottom) over independent pairs [num_units]; see `LinearTest`."""
-    return LinearTest.of(top, bottom).interval(confidence)
+def standard_error_of_ratio(top: Floats, bottom: Floats) -> float:
+    """Of sum(top) / sum(bottom) over independent units [num_units >= 2], linearised (Taylor)."""
+    off = top - top.sum() / bottom.sum() * bottom
+    # Differences that should cancel leave rounding errors.
+    off[np.abs(off) < 1e-12 * np.abs(top).max()] = 0.0
+    num_units = len(top)
+    return math.sqrt(float(off @ off) * num_units / (num_units - 1)) / abs(float(bottom.sum()))

@@ -46,7 +46,7 @@ def comparison(low: float | None, estimate: float | None, high: float | None) ->
         low=low,
         high=high,
         confidence=0.95,
-        method=Method.FIELLER,
+        method=Method.UNSEEN,
         num_items=100,
         num_units=100,
         reason="too few items" if low is None else None,
