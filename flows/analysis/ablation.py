@@ -18,25 +18,34 @@ from pydantic import JsonValue
 
 from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, digits, plural
+from flows.compare.outcome import Outcome, corrected, judge
 from flows.experiment.lineage import modifications
 from tasks.analyze.comparison import PairedComparison, Statistic
 from tasks.analyze.paired import compare_paired
-from tasks.analyze.rows import MetricKey, Sample, pair, parse_samples, read_samples
+from tasks.analyze.rows import Samples, pair, samples_at
 from tasks.evaluate.spec import EvaluateResult, Score
 from tasks.train import TrainResult
 
+WORDS = {
+    Outcome.BETTER: "they differ, it is better",
+    Outcome.WORSE: "they differ, it is worse",
+    Outcome.DIFFERENT: "they differ",
+    Outcome.UNDECIDED: "no difference shown",
+}
 MAX_NAMED = 3  # pairs of runs that a fact names
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Effect:
     """One number of both runs: a score of a step, or a loss."""
 
     name: str
     before: float
     after: float
     comparison: PairedComparison | None = None  # after - before; None where it cannot be paired
+    higher_is_better: bool | None = None
     p_holm: float | None = None
+    verdict: Outcome = Outcome.UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Ablation:
     parameter: str
     before: JsonValue
     after: JsonValue
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Effect, ...]
     num_equal: int  # outcomes that are the same, as the results are
 
 
@@ -92,7 +101,7 @@ def _compare(before: RunEvidence, after: RunEvidence) -> Ablation | None:
     changes = modifications(before.resolved or {}, after.resolved or {})
     if len(changes) != 1:
         return None
-    outcomes: list[Outcome] = []
+    outcomes: list[Effect] = []
     num_equal = 0
     for name in before.results:
         one, other = before.results[name], after.results.get(name)
@@ -106,7 +115,7 @@ def _compare(before: RunEvidence, after: RunEvidence) -> Ablation | None:
         elif isinstance(one, TrainResult) and isinstance(other, TrainResult):
             pair_of = (one.final_validation_loss, other.final_validation_loss)
             if None not in pair_of and one.model.digest != other.model.digest:
-                outcomes.append(Outcome(f"{name}, held-out loss", *map(float, pair_of)))  # type: ignore[arg-type]
+                outcomes.append(Effect(f"{name}, held-out loss", *map(float, pair_of)))  # type: ignore[arg-type]
     change = changes[0]
     return Ablation(
         before.report.id,
@@ -121,33 +130,33 @@ def _compare(before: RunEvidence, after: RunEvidence) -> Ablation | None:
 
 def _scores(
     name: str, one: EvaluateResult, other: EvaluateResult, before: RunEvidence, after: RunEvidence
-) -> Iterator[Outcome]:
+) -> Iterator[Effect]:
     samples = (_samples(one, before), _samples(other, after))
     others = {(score.task, score.label): score for score in other.scores}
     for score in one.scores:
         key = (score.task, score.label)
         if key in others:
-            yield Outcome(
+            yield Effect(
                 f"{name}, {score.task}/{score.label}",
                 score.value,
                 others[key].value,
                 _paired(key, score, *samples),
+                score.higher_is_better,
             )
 
 
-def _samples(result: EvaluateResult, run: RunEvidence) -> dict[MetricKey, dict[str, Sample]]:
+def _samples(result: EvaluateResult, run: RunEvidence) -> Samples:
     path = run.path(result.samples)
     if path is None:
         return {}
-    with path.open(encoding="utf-8") as file:
-        return read_samples(parse_samples(file))
+    return samples_at([path])
 
 
 def _paired(
-    key: MetricKey,
+    key: tuple[str, str],
     score: Score,
-    before: Mapping[MetricKey, Mapping[str, Sample]],
-    after: Mapping[MetricKey, Mapping[str, Sample]],
+    before: Samples,
+    after: Samples,
 ) -> PairedComparison | None:
     if key not in before or key not in after:
         return None
@@ -160,27 +169,20 @@ def _paired(
 
 
 def _corrected(rows: Sequence[Ablation]) -> list[Ablation]:
-    from tasks.analyze.multiplicity import holm
-
-    values = [
-        outcome.comparison.p_value
-        for row in rows
-        for outcome in row.outcomes
-        if outcome.comparison is not None and outcome.comparison.p_value is not None
-    ]
-    adjusted = iter(holm(values))
+    """With p-values and outcomes, corrected over all rows."""
+    tests = [outcome.comparison for row in rows for outcome in row.outcomes]
+    p_values = iter(corrected([test.p_value if test else None for test in tests]))
     return [
-        replace(
-            row,
-            outcomes=tuple(
-                replace(outcome, p_holm=next(adjusted))
-                if outcome.comparison is not None and outcome.comparison.p_value is not None
-                else outcome
-                for outcome in row.outcomes
-            ),
-        )
+        replace(row, outcomes=tuple(_judged(one, next(p_values)) for one in row.outcomes))
         for row in rows
     ]
+
+
+def _judged(found: Effect, p_holm: float | None) -> Effect:
+    if found.comparison is None:
+        return found
+    verdict = judge(found.comparison, p_holm, found.higher_is_better)
+    return replace(found, p_holm=p_holm, verdict=verdict)
 
 
 def ablation_facts(rows: Sequence[Ablation]) -> Iterator[Fact]:
@@ -202,7 +204,7 @@ def ablation_facts(rows: Sequence[Ablation]) -> Iterator[Fact]:
         )
 
 
-def _fact(change: str, outcome: Outcome, source: str) -> Fact:
+def _fact(change: str, outcome: Effect, source: str) -> Fact:
     numbers: dict[str, int | float] = {"before": outcome.before, "after": outcome.after}
     found = outcome.comparison
     words = f"{digits(outcome.before)} → {digits(outcome.after)}"
@@ -217,11 +219,10 @@ def _fact(change: str, outcome: Outcome, source: str) -> Fact:
             "confidence": found.confidence,
             "num_items": found.num_items,
         }
-        verdict = "no difference shown" if found.low <= 0 <= found.high else "they differ"
         words += (
             f", by {digits(found.estimate)} ({found.confidence:.0%} interval "
             f"{digits(found.low)} to {digits(found.high)}, {plural(found.num_items, 'item')}): "
-            f"{verdict}"
+            f"{WORDS[outcome.verdict]}"
         )
     if outcome.p_holm is not None:
         numbers["p_holm"] = outcome.p_holm

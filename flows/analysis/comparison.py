@@ -1,41 +1,47 @@
 """Variants against their baseline, in words that say no more than the interval does.
 
-    words_of(comparison)      # "kept 97.20% (95% interval 96.51% to 97.88%): it lost some"
+    words_of(comparison, outcome)   # "kept 97.20% (95% interval 96.51% to 97.88%): it lost some"
 
-An interval below 100% is a loss, above it a gain; one that holds 100% shows no difference, which is
-not that there is none. Without an interval nothing is claimed. p-values are corrected by Holm over
-all comparisons of the same analysis.
+What is claimed, `flows.compare.outcome` says, for every page alike: an interval below 100% is a
+loss, above it a gain, where p is small enough after Holm over all comparisons of the same analysis.
+Else no difference is shown, which is not that there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, digits, plural
+from flows.compare.outcome import Outcome, corrected, judge
 from tasks.analyze import AnalyzeResult
 from tasks.analyze.comparison import PairedComparison
 from tasks.analyze.spec import Recovery, VariantRow
 from tasks.analyze.table import percent
 
 MAX_PLACES = 6
+WORDS = {
+    Outcome.BETTER: "it is better",
+    Outcome.WORSE: "it lost some",
+    Outcome.UNDECIDED: "no difference shown, which is not to say that there is none",
+}
 
 
 def comparison_facts(evidence: RunEvidence) -> Iterator[Fact]:
     """Recovery by metric, and size, of every analysis's variants."""
     for name, result in evidence.of_type(AnalyzeResult):
         source = f"rows of step {name}"
-        corrected = _corrected(result.rows)
+        found = [one.comparison for row in result.rows for one in row.recoveries]
+        p_values = iter(corrected([one.p_value for one in found]))
         for row in result.rows:
             for recovery in row.recoveries:
-                p_holm = corrected.get((row.name, recovery.label))
-                yield _recovery(row.name, recovery, result.baseline, source, p_holm)
+                yield _recovery(row.name, recovery, result.baseline, source, next(p_values))
             if row.name != result.baseline:
                 yield from _size(row, result, source)
 
 
-def words_of(found: PairedComparison) -> str:
-    """What the interval of a recovery bears out."""
+def words_of(found: PairedComparison, outcome: Outcome) -> str:
+    """What a recovery bears out."""
     if found.estimate is None:
         return f"cannot be compared: {found.reason}"
     if found.low is None or found.high is None:
@@ -47,11 +53,7 @@ def words_of(found: PairedComparison) -> str:
     )
     kept = f"kept {estimate}"
     interval = f"{percent(found.confidence)} interval {low} to {high}"
-    if found.high < 1:
-        return f"{kept} ({interval}): it lost some"
-    if found.low > 1:
-        return f"{kept} ({interval}): it is better"
-    return f"{kept} ({interval}): no difference shown, which is not to say that there is none"
+    return f"{kept} ({interval}): {WORDS[outcome]}"
 
 
 def _places(low: float, high: float) -> int:
@@ -67,6 +69,7 @@ def _recovery(
     variant: str, recovery: Recovery, baseline: str, source: str, p_holm: float | None
 ) -> Fact:
     found = recovery.comparison
+    outcome = judge(found, p_holm)
     numbers: dict[str, int | float] = {
         name: value
         for name, value in (
@@ -89,23 +92,12 @@ def _recovery(
     tested = f", p {p_holm:#.2g} after Holm" if p_holm is not None else ""
     return Fact(
         kind=FactKind.BASELINE,
-        claim=f"{variant} against {baseline}, {recovery.label}{units}: {words_of(found)}{tested}",
+        claim=f"{variant} against {baseline}, {recovery.label}{units}: "
+        f"{words_of(found, outcome)}{tested}",
         numbers=numbers,
         source=source,
-        needs_attention=found.high is not None and found.high < 1,
+        needs_attention=outcome is Outcome.WORSE,
     )
-
-
-def _corrected(rows: tuple[VariantRow, ...]) -> Mapping[tuple[str, str], float]:
-    from tasks.analyze.multiplicity import holm
-
-    found = {
-        (row.name, recovery.label): recovery.comparison.p_value
-        for row in rows
-        for recovery in row.recoveries
-        if recovery.comparison.p_value is not None
-    }
-    return dict(zip(found, holm([p for p in found.values() if p is not None]), strict=True))
 
 
 def _size(row: VariantRow, result: AnalyzeResult, source: str) -> Iterator[Fact]:

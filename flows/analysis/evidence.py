@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from flows.experiment.folder import RunFolder
 from flows.experiment.lineage import resolved_of
+from flows.experiment.measured import measured_steps
 from flows.experiment.record import RunReport
 from tasks.artifacts import ArtifactRef
-from tasks.errors import Corrupted, LabwrightError, StoreError
+from tasks.errors import Corrupted, StoreError
 from tasks.metrics import read_metrics
-from tasks.registry import step_of
 from tasks.spec import Result
 from tasks.store import Record, open_store
 from tasks.train import TrainResult
@@ -48,23 +48,15 @@ class RunEvidence:
         report = folder.read()
         if report is None:
             raise StoreError(f"{folder.path} holds no run.json")
-        store = open_store()
-        records: dict[str, Record] = {}
-        results: dict[str, Result] = {}
-        damaged: dict[str, str] = {}
-        for name, step in report.steps.items():
-            if step.identity is None or not step.state.has_result:
-                continue
-            try:
-                record = store.read_record(step.kind, step.identity)
-                if record is None:
-                    damaged[name] = "its record is gone"
-                    continue
-                results[name] = step_of(step.kind).result(record)
-                records[name] = record
-            except (LabwrightError, ValueError) as error:
-                damaged[name] = str(error).splitlines()[0]
-        return cls(folder, report, records, results, damaged, resolved_of(folder))
+        steps, lost = measured_steps(report, open_store())
+        return cls(
+            folder,
+            report,
+            records={name: step.record for name, step in steps.items()},
+            results={name: step.result for name, step in steps.items()},
+            damaged={name: reason.splitlines()[0] for name, reason in lost.items()},
+            resolved=resolved_of(folder),
+        )
 
     def of_type(self, result_type: type[R]) -> Iterator[tuple[str, R]]:
         """Steps whose result is of a type, in the order of the run."""

@@ -3,8 +3,8 @@
     facts = list(serving_facts(evidence))
 
 At every load that both were measured under, repeat by repeat: the repeat is the unit, so with fewer
-than three a side there is no interval, and no difference is claimed. p-values are corrected by Holm
-over all loads and variants of an analysis.
+than three a side there is no interval, and no difference is claimed; nor is one where values drift,
+as benchmarks do not take turns. p-values are corrected by Holm over all loads and variants.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from statistics import median
 
 from flows.analysis.evidence import RunEvidence
 from flows.analysis.facts import Fact, FactKind, digits, plural
+from flows.compare.outcome import Outcome, corrected, judge
+from flows.compare.results import compare_one_after_the_other
 from tasks.analyze import AnalyzeResult, AnalyzeSpec
-from tasks.analyze.multiplicity import holm
-from tasks.analyze.repeats import RepeatComparison, compare_repeats
+from tasks.analyze.repeats import RepeatComparison
+from tasks.analyze.rows import by_load
 from tasks.analyze.table import percent
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint
+
+WORDS = {
+    Outcome.BETTER: "it is faster",
+    Outcome.WORSE: "it is slower",
+    Outcome.UNDECIDED: "no difference shown, which is not to say that there is none",
+}
 
 
 def serving_facts(evidence: RunEvidence) -> Iterator[Fact]:
@@ -33,16 +41,15 @@ def serving_facts(evidence: RunEvidence) -> Iterator[Fact]:
 def _speeds(step: str, spec: AnalyzeSpec) -> Iterator[Fact]:
     base = tokens_by_load(spec.variants[spec.baseline].load_points)
     found = [
-        (name, load, compare_repeats(base[load], speeds, confidence=spec.confidence), speeds)
+        (name, load, compare_one_after_the_other(base[load], speeds, spec.confidence), speeds)
         for name, variant in spec.variants.items()
         if name != spec.baseline
         for load, speeds in tokens_by_load(variant.load_points).items()
         if load in base
     ]
-    tested = [one.p_value for _, _, one, _ in found if one.p_value is not None]
-    corrected = iter(holm(tested))
-    for name, load, compared, speeds in found:
-        p_holm = next(corrected) if compared.p_value is not None else None
+    p_values = corrected([compared.p_value for _, _, compared, _ in found])
+    for (name, load, compared, speeds), p_holm in zip(found, p_values, strict=True):
+        outcome = judge(compared, p_holm)
         numbers: dict[str, int | float | None] = {
             "ratio": compared.estimate,
             "low": compared.low,
@@ -58,33 +65,29 @@ def _speeds(step: str, spec: AnalyzeSpec) -> Iterator[Fact]:
             kind=FactKind.BASELINE,
             claim=f"{name} served {digits(median(speeds))} output tokens/s under {load}, "
             f"{spec.baseline} {digits(median(base[load]))} (medians of "
-            f"{plural(compared.num_repeats, 'repeat')}): {words_of(compared)}{tail}",
+            f"{plural(compared.num_repeats, 'repeat')}): {words_of(compared, outcome)}{tail}",
             numbers={key: value for key, value in numbers.items() if value is not None},
             source=f"load points of step {step}",
-            needs_attention=compared.high is not None and compared.high < 1,
+            needs_attention=outcome is Outcome.WORSE,
         )
 
 
 def tokens_by_load(points: Sequence[LoadPoint]) -> dict[str, list[float]]:
     """Output tokens per second of every repeat, by load."""
-    found: dict[str, list[float]] = {}
-    for point in points:
-        found.setdefault(point.load, []).append(point.output_tokens_per_s)
-    return found
+    return {
+        load: [point.output_tokens_per_s for point in repeats]
+        for load, repeats in by_load(points).items()
+    }
 
 
-def words_of(found: RepeatComparison) -> str:
-    """What the interval of a speed's ratio bears out."""
+def words_of(found: RepeatComparison, outcome: Outcome) -> str:
+    """What the ratio of two speeds bears out."""
     ratio = f"{found.estimate:.1%}"
     if found.low is None or found.high is None:
-        return f"{ratio}; no interval, so no difference is claimed"
+        why = f" ({found.reason})" if found.reason else ""
+        return f"{ratio}; no interval, so no difference is claimed{why}"
     interval = f"{percent(found.confidence)} interval {found.low:.1%} to {found.high:.1%}"
-    verdict = "no difference shown, which is not to say that there is none"
-    if found.high < 1:
-        verdict = "it is slower"
-    elif found.low > 1:
-        verdict = "it is faster"
-    return f"{ratio} ({interval}): {verdict}"
+    return f"{ratio} ({interval}): {WORDS[outcome]}"
 
 
 def _service_level(name: str, result: BenchmarkResult) -> Iterator[Fact]:

@@ -13,25 +13,11 @@ from typing import Any
 
 from flows.experiment import RunFolder, RunReport, all_runs, find_run
 from flows.experiment.lineage import resolved_of
-from tasks.analyze.rows import Samples, parse_samples, read_samples
+from flows.experiment.measured import MeasuredStep, measured_steps, read_items
+from tasks.analyze.rows import Samples
 from tasks.errors import LabwrightError, Problem, SpecError, StoreError, nearest
 from tasks.evaluate.spec import EvaluateResult
-from tasks.registry import step_of
-from tasks.spec import Result
-from tasks.store import Record, Store, open_store
-
-
-@dataclass(frozen=True)
-class MeasuredStep:
-    """A step of a run that has a result."""
-
-    name: str
-    record: Record
-    result: Result
-
-    @property
-    def kind(self) -> str:
-        return self.record.step
+from tasks.store import open_store
 
 
 @dataclass(frozen=True)
@@ -50,18 +36,16 @@ class Subject:
         report = folder.read()
         if report is None:
             raise StoreError(f"{folder.path} holds no run.json")
-        store, problems = open_store(), []
-        steps: dict[str, MeasuredStep] = {}
+        store = open_store()
+        steps, lost = measured_steps(report, store)
         samples: dict[str, Samples] = {}
-        for name, step in report.steps.items():
-            if not step.state.has_result or step.identity is None:
-                continue
-            try:
-                steps[name] = found = measured_step(store, name, step.kind, step.identity)
-                if isinstance(found.result, EvaluateResult):
-                    samples[name] = read_items(store, found.result)
-            except (LabwrightError, ValueError) as error:
-                problems.append(f"{name}: {error}")
+        for name, step in steps.items():
+            if isinstance(step.result, EvaluateResult):
+                try:
+                    samples[name] = read_items(store, step.result)
+                except (LabwrightError, ValueError) as error:
+                    lost[name] = str(error)
+        problems = [f"{name}: {reason}" for name, reason in lost.items()]
         resolved = resolved_of(folder)
         if resolved is None:
             problems.append("its resolved file was not kept: its values cannot be compared")
@@ -104,20 +88,6 @@ def find_runs(names: Sequence[str]) -> list[RunFolder]:
     if problems:
         raise SpecError(problems)
     return list(found.values())
-
-
-def measured_step(store: Store, name: str, kind: str, identity: str) -> MeasuredStep:
-    """A verified record as its typed result; `StoreError`, `Corrupted` or ValueError in words."""
-    record = store.read_record(kind, identity)
-    if record is None:
-        raise StoreError(f"its record {identity[:12]} is gone from the store")
-    return MeasuredStep(name, record, step_of(kind).result(record))
-
-
-def read_items(store: Store, result: EvaluateResult) -> Samples:
-    """The items behind an evaluation's scores, verified."""
-    with store.materialize(result.samples).open(encoding="utf-8") as file:
-        return read_samples(parse_samples(file))
 
 
 def pairs_of(baseline: Subject, other: Subject, matches: Mapping[str, str]) -> Iterator[Pair]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.compare.subjects import MeasuredStep, measured_step
 from flows.compare.surroundings import differences
 from flows.experiment import (
     Experiment,
@@ -27,6 +26,7 @@ from flows.experiment import (
     run_experiment,
 )
 from flows.experiment.finish import experiment_of
+from flows.experiment.measured import MeasuredStep, measured_step
 from flows.reproduce.home import empty_home
 from flows.reproduce.inputs import changes_since
 from flows.reproduce.judge import TIMING_TOLERANCE, code_differs

@@ -20,8 +20,9 @@ from flows.compare.numbers import artifacts_in_result, numbers_in
 from flows.compare.outcome import Outcome
 from flows.compare.results import Asked, rows_of
 from flows.compare.rows import Row
-from flows.compare.subjects import MeasuredStep, Pair
+from flows.compare.subjects import Pair
 from flows.compare.surroundings import Aspect, Difference, differences
+from flows.experiment.measured import MeasuredStep
 from flows.reproduce.record import (
     ArtifactCheck,
     Expectation,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flows.compare.subjects import MeasuredStep, Pair, measured_step, read_items
+from flows.compare.subjects import Pair
 from flows.experiment import Experiment, RunReport
+from flows.experiment.measured import MeasuredStep, measured_step, read_items
 from flows.reproduce.judge import differing, judged
 from flows.reproduce.record import ArtifactCheck, Expectation, Likeness, StepReproduction
 from tasks.analyze.rows import Samples

@@ -17,7 +17,8 @@ import pytest
 
 from flows.cli.reproduce import reproduce
 from flows.cli.show import show_lineage
-from flows.compare.subjects import MeasuredStep, Pair, read_items
+from flows.compare.subjects import Pair
+from flows.experiment.measured import MeasuredStep, read_items
 from flows.experiment import (
     RunFolder,
     Watcher,

@@ -20,6 +20,8 @@ from flows.analysis.runs import runs_at
 from flows.analysis.serving import words_of as speed_words
 from flows.cli.analyze import analyze
 from flows.cli.report import report
+from flows.compare.outcome import judge
+from flows.compare.results import compare_one_after_the_other
 from flows.experiment.folder import RunFolder
 from flows.experiment.record import RunStatus, StepState
 from tasks.analyze.comparison import Method, PairedComparison, Statistic
@@ -54,20 +56,32 @@ def comparison(low: float | None, estimate: float | None, high: float | None) ->
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("found", "p_holm", "words"),
     [
-        (comparison(0.95, 0.96, 0.97), r"kept 96.00% \(95% interval 95.00% to 97.00%\): it lost"),
-        (comparison(1.01, 1.02, 1.03), r"it is better$"),
-        (comparison(0.97, 1.0, 1.03), r"no difference shown, which is not to say .* none$"),
-        (comparison(0.98, 0.99, 1.0), r"no difference shown"),
-        (comparison(0.9999, 0.99993, 0.999997), r"kept 99.9930% \(.* to 99.9997%\): it lost"),
-        (comparison(None, 0.9, None), r"kept 90.00%; no interval, so no difference is claimed"),
-        (comparison(None, None, None), r"cannot be compared: too few items$"),
+        (
+            comparison(0.95, 0.96, 0.97),
+            0.01,
+            r"kept 96.00% \(95% interval 95.00% to 97.00%\): it l",
+        ),
+        (comparison(0.95, 0.96, 0.97), 0.12, r"95.00% to 97.00%\): no difference shown"),
+        (comparison(1.01, 1.02, 1.03), 0.01, r"it is better$"),
+        (comparison(0.97, 1.0, 1.03), 0.9, r"no difference shown, which is not to say .* none$"),
+        (comparison(0.98, 0.99, 1.0), 0.01, r"no difference shown"),
+        (comparison(0.9999, 0.99993, 0.999997), 0.01, r"kept 99.9930% \(.* to 99.9997%\): it lost"),
+        (
+            comparison(None, 0.9, None),
+            0.01,
+            r"kept 90.00%; no interval, so no difference is claimed",
+        ),
+        (comparison(None, None, None), None, r"cannot be compared: too few items$"),
     ],
 )
-def test_words_say_no_more_than_the_interval(found: PairedComparison, words: str) -> None:
-    assert re.search(words, words_of(found))
-    assert "equal" not in words_of(found)
+def test_words_say_no_more_than_interval_and_corrected_p_value(
+    found: PairedComparison, p_holm: float | None, words: str
+) -> None:
+    said = words_of(found, judge(found, p_holm))
+    assert re.search(words, said)
+    assert "equal" not in said
 
 
 def test_a_whole_run_gives_facts_of_every_kind_the_same_each_time(tmp_path: Path) -> None:
@@ -123,15 +137,25 @@ def repeats(low: float | None, estimate: float, high: float | None) -> RepeatCom
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("found", "p_holm", "words"),
     [
-        (repeats(0.8, 0.9, 0.95), "90.0% (95% interval 80.0% to 95.0%): it is slower"),
-        (repeats(1.05, 1.1, 1.2), "110.0% (95% interval 105.0% to 120.0%): it is faster"),
-        (repeats(None, 0.5, None), "50.0%; no interval, so no difference is claimed"),
+        (repeats(0.8, 0.9, 0.95), 0.01, "90.0% (95% interval 80.0% to 95.0%): it is slower"),
+        (repeats(1.05, 1.1, 1.2), 0.01, "110.0% (95% interval 105.0% to 120.0%): it is faster"),
+        (repeats(0.8, 0.9, 0.95), 0.2, "90.0% (95% interval 80.0% to 95.0%): no difference shown"),
+        (repeats(None, 0.5, None), None, "50.0%; no interval, so no difference is claimed"),
     ],
 )
-def test_speeds_are_told_by_their_repeats(found: RepeatComparison, words: str) -> None:
-    assert speed_words(found) == words
+def test_speeds_are_told_by_their_repeats(
+    found: RepeatComparison, p_holm: float | None, words: str
+) -> None:
+    assert speed_words(found, judge(found, p_holm)).startswith(words)
+
+
+def test_speeds_that_drift_while_benchmarks_took_no_turns_are_not_told_apart() -> None:
+    before, after = ([level + 2.0 * n + 0.01 * n**2 for n in range(5)] for level in (100, 80))
+    found = compare_one_after_the_other(before, after, 0.95)
+    assert found.low is None
+    assert "drift" in speed_words(found, judge(found, found.p_value))
 
 
 def test_speed_and_service_levels_are_told_load_by_load(tmp_path: Path) -> None:
@@ -164,7 +188,8 @@ def test_a_damaged_artifact_and_a_lost_record_are_found(tmp_path: Path, home: Pa
     step = evidence.report.steps["train"]
     open_store().set_aside("train", str(step.identity))
     found = claims(facts(run), FactKind.MODEL)
-    assert "the result of train cannot be read: its record is gone" in found
+    (lost,) = [c for c in found if c.startswith("the result of train cannot be read: its record")]
+    assert lost.endswith(" is gone from the store")
     assert any("damaged: small of small" in c for c in found)
 
 
@@ -184,7 +209,7 @@ def test_runs_that_differ_in_one_field_are_compared_item_by_item(tmp_path: Path)
     assert row.num_equal == 2, "both scores of the baseline are those of the same result"
     text = " ".join(c for c in claims(facts_of(other, [row]), FactKind.ABLATION))
     assert "steps.train.num_steps: 300 → 600 changed eval_small, choice/acc: 0.9" in text
-    assert "they differ" in text
+    assert "they differ, it is worse" in text
     assert "train, held-out loss: 3.27 → 3.24; no interval, so no difference is claimed" in text
 
 
