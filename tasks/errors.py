@@ -49,8 +49,15 @@ class SpecError(LabwrightError):
     exit_status = 2
 
     def __init__(self, problems: Iterable[Problem] | str):
-        self.problems = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        self.problems = (Problem(problems),) if isinstance(problems, str) else _in_order(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """As they stand in each file; files as they came, and first what has no line."""
+    found = list(problems)
+    sources = list(dict.fromkeys(problem.source for problem in found))
+    return tuple(sorted(found, key=lambda p: (sources.index(p.source), p.line or 0, p.column or 0)))
 
 
 class EnvironmentMissing(LabwrightError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ def explain(error: Exception) -> int:
     """One line for each problem of a user's; for a bug of ours, the file with its traceback."""
     if isinstance(error, SpecError):
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {from_here(str(problem))}", file=sys.stderr)
         return error.exit_status
     if isinstance(error, LabwrightError):
         print(f"error: {error}", file=sys.stderr)
@@ -26,6 +27,17 @@ def explain(error: Exception) -> int:
     path = _keep(error)
     print(f"{words}; traceback: {path}" if path else words, file=sys.stderr)
     return 1
+
+
+def from_here(text: str) -> str:
+    """Paths below the working directory as one would type them there."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return text
+    if here == here.parent:
+        return text
+    return re.sub(rf"(?<![\w.~/-]){re.escape(str(here))}/", "", text)
 
 
 def _keep(error: Exception) -> Path | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.errors import from_here
 from flows.cli.outcome import print_outcome
 from flows.cli.terminal import STYLES, stdout_console, watcher_for
 from flows.experiment import (
@@ -78,7 +79,7 @@ def refusal(error: Exception) -> dict[str, Any]:
     return {
         "id": None,
         "status": "invalid" if is_invalid else RunStatus.FAILED.value,
-        "problems": [scrub(str(problem)) for problem in problems],
+        "problems": [scrub(from_here(str(problem))) for problem in problems],
     }
 
 

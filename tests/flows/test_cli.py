@@ -122,6 +122,22 @@ def test_a_wrong_file_ends_with_2_and_one_line_a_problem(home: Path, tmp_path: P
         assert second.startswith(f"error: {path}:3:3: steps.b.script: is required")
 
 
+def test_problems_stand_in_the_order_of_lines_and_paths_as_one_would_type_them(
+    home: Path, tmp_path: Path
+):
+    (tmp_path / "bad.yaml").write_text(
+        "steps:\n  a: {kind: command, scrpt: echo, script: no.py}\n"
+        '  b: {kind: command, script: echo, inputs: {x: "${steps.z.outputs}"}}\n'
+        "deliverables:\n  - {type: t, path: ../x}\n  - {type: t}\n"
+    )
+    said = labwright(home, "validate", "bad.yaml", cwd=tmp_path).stderr.splitlines()
+    places = [line.split(" ")[1].split(":")[:3] for line in said]
+    assert {name for name, _, _ in places} == {"bad.yaml"}
+    lines = [int(line) for _, line, _ in places]
+    assert lines == sorted(lines)
+    assert {2, 3, 5, 6} == set(lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
