@@ -17,7 +17,7 @@ from typing import Any
 
 from tasks.body import ARTIFACTS_FILE, ERROR_FILE, RESULT_FILE
 
-NUM_LAST_LINES = 5  # of stderr, quoted when a body ends without words of its own
+NUM_LAST_LINES = 5  # of its output, quoted when a body ends without words of its own
 MAX_LAST_BYTES = 1 << 14
 MAX_ANSWER_BYTES = 64 << 20
 
@@ -52,15 +52,18 @@ def read_answer(out: Path) -> Answer:
 def failure_words(out: Path, logs: Path) -> str:
     """The message of the exception that ended the body, or else the end of its stderr.
 
-    Both, where the body says that another program's words explain it.
+    Both, where the body says that another program's words explain it; what it said on stdout,
+    where that is all it said.
     """
-    last_lines = _last_lines(logs / "stderr.txt")
+    said = last_lines(logs / "stderr.txt")
     try:
         words = _read_json(out / ERROR_FILE)
         message = str(words["message"])
-        return f"{message}\n{last_lines}".rstrip() if words.get("quotes_log") else message
+        if not words.get("quotes_log"):
+            return message
+        return f"{message}\n{said or last_lines(logs / 'stdout.txt')}".rstrip()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return last_lines
+        return said
 
 
 def _below(out: Path, path: Any) -> Path:
@@ -89,7 +92,8 @@ def _read_json(path: Path) -> Any:
         raise UnusableAnswer(f"{path.name} cannot be read: {error}") from error
 
 
-def _last_lines(path: Path) -> str:
+def last_lines(path: Path) -> str:
+    """The end of a log, or nothing."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - MAX_LAST_BYTES))

@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tasks.answer import failure_words, read_answer
+from tasks.answer import failure_words, last_lines, read_answer
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.attempt_logs import AttemptLogs
 from tasks.body import METRICS_FILE, REQUEST_FILE
@@ -193,7 +193,8 @@ class Attempt:
         """A body that had no room for its last words did not choose to be silent."""
         is_full = shutil.disk_usage(staging).free < FULL_DISK_BYTES
         why = f"; No space left on device: the disk of {staging} is full" if is_full else ""
-        return f"exited with status {outcome.exit_code}{why}"
+        said = "" if is_full else last_lines(staging / "logs" / "stdout.txt")
+        return f"exited with status {outcome.exit_code}{why}\n{said}".rstrip()
 
     def _commit(
         self,

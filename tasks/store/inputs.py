@@ -112,11 +112,13 @@ def package_files(wanted: PackageFiles) -> dict[str, Path]:
     try:
         distribution = importlib.metadata.distribution(wanted.distribution)
     except importlib.metadata.PackageNotFoundError:
-        names = {str(item.metadata["Name"]) for item in importlib.metadata.distributions()}
+        found = (str(item.metadata["Name"]) for item in importlib.metadata.distributions())
+        own = pins.normalised(wanted.distribution)
+        names = {name for name in found if pins.normalised(name) != own}  # half removed
         hint = nearest(wanted.distribution, names)
         raise ValueError(
-            f"the package '{wanted.distribution}' is not installed{hint}; "
-            f"type `{_how_to_install(wanted.distribution)}`"
+            f"the package '{wanted.distribution}' is not installed"
+            + (hint or f"; type `{_how_to_install(wanted.distribution)}`")
         ) from None
     listed = [PurePosixPath(path) for path in distribution.files or ()]
     pattern = PurePosixPath(wanted.pattern).parts

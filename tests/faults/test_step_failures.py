@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.body import with_fields
+from tasks.command import CommandSpec, command
 from tasks.errors import LabwrightError, StepFailed, StepTimedOut, StoreError
 from tasks.observer import observing
 from tasks.spec import Placement
@@ -70,6 +71,15 @@ async def test_the_words_of_an_exception_are_the_reason_and_its_traceback_is_in_
 async def test_a_bug_in_a_body_is_told_by_its_last_words(home: Path) -> None:
     error = await failure_of(count, CountSpec(fails_with_bug=True))
     assert "list index out of range" in error.reason
+
+
+async def test_a_script_that_fails_without_a_word_on_stderr_is_told_by_stdout(home: Path) -> None:
+    script = ["sh", "-c", "echo loading; echo 'ERROR: no data'; exit 3"]
+    error = await failure_of(command, CommandSpec(script=script, inputs={}))
+    assert error.reason.splitlines()[-2:] == ["loading", "ERROR: no data"]
+    script = ["sh", "-c", "echo fine; echo no >&2; exit 3"]
+    error = await failure_of(command, CommandSpec(script=script, inputs={}))
+    assert error.reason.splitlines()[-1] == "no"
 
 
 async def test_nan_in_the_metrics_of_a_body_is_refused_in_words(home: Path) -> None:
