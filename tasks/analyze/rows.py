@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import Field, ValidationError
 
 from tasks.analyze.comparison import Method, PairedComparison, Statistic
+from tasks.analyze.group_recovery import group_recoveries
 from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.spec import Latency, Recovery, ServingSummary, Variant, VariantRow
 from tasks.benchmark.spec import LoadPoint
@@ -248,7 +249,12 @@ def compare_variants(
                 size_fraction=sizes[0] / sizes[1] if sizes[0] and sizes[1] else None,
                 recoveries=()
                 if name == baseline
-                else recoveries(directions, samples[baseline], samples[name], confidence),
+                else (
+                    *recoveries(directions, samples[baseline], samples[name], confidence),
+                    *group_recoveries(
+                        base.scores, variant.scores, samples[baseline], samples[name], confidence
+                    ),
+                ),
                 serving=summarise_serving(variant.load_points, loads),
             )
         )

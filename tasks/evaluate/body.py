@@ -67,7 +67,7 @@ def main(spec: EvaluateSpec, context: BodyContext) -> EvaluateResult:
                 results = run(spec, model, loaded)
         scores, lines = score_tasks(evaluated_tasks(loaded, results), results)
     groups = score_groups(spec.groups, scores)
-    scores += averages(groups)
+    scores += averages(groups, scores)
     if groups:
         Console(width=TABLE_WIDTH).print(group_table(groups))
 

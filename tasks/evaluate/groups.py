@@ -43,11 +43,15 @@ class GroupScore(Frozen):
         description="Items scored by all leaves; None where tasks are missing."
     )
     num_tasks: int = Field(ge=1, description="Leaves below; 1 for a leaf.")
+    factor: float = Field(
+        default=1.0, gt=0, description="By which it counts in the average above; 1 for a root."
+    )
     is_clamped: bool = Field(default=False, description="Below guessing, and counted as 0.")
     task: str | None = Field(default=None, description="Of a leaf: lm-eval's name of the task.")
     metric: str | None = Field(default=None, description="Of a leaf: metric with its filter.")
     score: float | None = Field(default=None, description="Of a leaf: the score as it was.")
     random_score: float | None = Field(default=None, description="Of a leaf: what guessing scores.")
+    items: str | None = Field(default=None, description="Of a leaf: name of its set of items.")
     shared_items: tuple[str, ...] = Field(
         default=(), description="Sets of items that several leaves below share."
     )
@@ -91,6 +95,11 @@ class _Node(NamedTuple):
     def score(self) -> GroupScore:
         return self.scores[0]
 
+    def counted(self, factor: float) -> _Node:
+        """The same as a member of an average that counts it so."""
+        own = self.score.model_copy(update={"factor": factor})
+        return self._replace(scores=(own, *self.scores[1:]))
+
 
 def score_groups(groups: Mapping[str, Group], scores: Iterable[Measured]) -> tuple[GroupScore, ...]:
     """Every node of every tree, in the order of the trees."""
@@ -115,6 +124,7 @@ def _score_group(
     weights = [member.weight for member in group.members.values()]
     total = math.fsum(weights) if group.average is Average.WEIGHTED else len(weights)
     factors = [weight / total for weight in weights]
+    members = [member.counted(factor) for member, factor in zip(members, factors, strict=True)]
     missing = tuple(reason for member in members for reason in member.missing)
     errors = _combined(factors, members)
     sources = sum((member.sources for member in members), Counter[str]())
@@ -183,6 +193,7 @@ def _score_task(
         # max(0, x) moves no further than x does: the error of x bounds that of a clamped x.
         stderr = None if found.stderr is None else found.stderr / (1 - guessing)
         is_clamped = clamp and value < 0
+    items = leaf.items or task
     score = GroupScore(
         path=path,
         value=0.0 if is_clamped else value,
@@ -195,8 +206,8 @@ def _score_task(
         metric=leaf.metric,
         score=None if found is None else found.value,
         random_score=leaf.random_score,
+        items=items,
     )
-    items = leaf.items or task
     errors = None if stderr is None else {items: stderr}
     return _Node(
         (score,), errors, Counter([items]), () if value is not None else (f"{task} {reason}",)

@@ -18,6 +18,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from tasks.evaluate.groups import GroupScore
+from tasks.evaluate.parts import leaf_tasks, parts_of_lm_eval_group, parts_of_node
 from tasks.evaluate.spec import Score, metric_label
 
 AVERAGE = "average"  # name of a group's metric
@@ -92,13 +93,17 @@ def score_tasks(
     for name, entries_of_group in results["results"].items():
         if name not in by_name:
             num_items = entries_of_group.get("sample_len", 0)
+            subtasks = leaf_tasks(name, results.get("group_subtasks", {}))
             for entry in _entries(entries_of_group):
-                scores.append(_score(name, entry, num_items, results))
+                score = _score(name, entry, num_items, results)
+                parts = parts_of_lm_eval_group(score.value, score.label, subtasks, scores)
+                scores.append(score.model_copy(update={"parts": parts}))
     return scores, lines
 
 
-def averages(groups: Iterable[GroupScore]) -> list[Score]:
+def averages(groups: Sequence[GroupScore], scores: Iterable[Score]) -> list[Score]:
     """The groups that have a value, as scores: `leaderboard/bbh` has one named `average`."""
+    known = list(scores)
     return [
         Score(
             task=node.path,
@@ -107,6 +112,7 @@ def averages(groups: Iterable[GroupScore]) -> list[Score]:
             stderr=node.stderr,
             num_items=node.num_items,
             higher_is_better=True,
+            parts=parts_of_node(node, groups, known),
         )
         for node in groups
         if node.is_group and node.value is not None and node.num_items is not None
@@ -119,7 +125,7 @@ def _score_items(
     """One metric of a task: the score, and its lines of samples.jsonl, none if it is no ratio."""
     aggregation = task.aggregation(entry.metric)
     values = task.values(entry.metric, entry.filter)
-    ratios = _ratios(aggregation, [value for _, value in values])
+    ratios = _ratios(aggregation, [value for _, value in values], entry.value)
     if ratios is not None and entry.stderr is None:
         entry = entry._replace(stderr=_standard_error(aggregation, ratios, entry.value))
     score = _score(task.name, entry, len(values), results)
@@ -156,8 +162,12 @@ def ratio_standard_error(ratios: Sequence[Ratio]) -> float | None:
     return math.sqrt(n / (n - 1) * squares) / total
 
 
-def _ratios(aggregation: Aggregation, values: Sequence[Any]) -> list[Ratio] | None:
-    """The values as ratios; None where the aggregation is not one of sums."""
+def _ratios(aggregation: Aggregation, values: Sequence[Any], score: float) -> list[Ratio] | None:
+    """The values as ratios; None where the aggregation is not one of sums.
+
+    An unknown aggregation of lists of right and wrong, as IFEval's over the instructions of each
+    prompt, is taken for the share of all that are right where that is the score.
+    """
     match aggregation:
         case Aggregation.MEAN:
             return [Ratio(float(value), 1.0) for value in values]
@@ -166,7 +176,19 @@ def _ratios(aggregation: Aggregation, values: Sequence[Any]) -> list[Ratio] | No
         case Aggregation.WEIGHTED_PERPLEXITY:
             return [Ratio(-float(nats), float(size)) for nats, size in values]
         case Aggregation.OTHER:
-            return None
+            return _shares_of_lists(values, score)
+
+
+def _shares_of_lists(values: Sequence[Any], score: float) -> list[Ratio] | None:
+    are_lists = all(isinstance(value, list | tuple) and value for value in values)
+    if not values or not are_lists or not all(one in (0, 1) for value in values for one in value):
+        return None
+    ratios = [Ratio(float(sum(value)), float(len(value))) for value in values]
+    return ratios if math.isclose(_quotient(ratios), score, rel_tol=1e-9, abs_tol=1e-9) else None
+
+
+def _quotient(ratios: Sequence[Ratio]) -> float:
+    return sum(ratio.numerator for ratio in ratios) / sum(ratio.denominator for ratio in ratios)
 
 
 def _standard_error(
@@ -225,8 +247,7 @@ def _has_nan(answer: Any) -> bool:
 
 
 def _must_add_up(score: Score, ratios: Sequence[Ratio]) -> None:
-    total = sum(ratio.denominator for ratio in ratios)
-    recomputed = sum(ratio.numerator for ratio in ratios) / total
+    recomputed = _quotient(ratios)
     if not math.isclose(recomputed, score.value, rel_tol=1e-9, abs_tol=1e-9):
         raise ValueError(
             f"items of {score.task}/{score.label} add up to {recomputed}, "

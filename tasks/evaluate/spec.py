@@ -186,6 +186,17 @@ class EvaluateSpec(StandardSpec):
         return Seeds(python=self.seed, numpy=self.seed, torch=self.seed, fewshot=self.seed)
 
 
+class ScorePart(Frozen):
+    """A task's share of an average: factor * (score - random_score) / (1 - random_score)."""
+
+    task: str = Field(description="Name of the task.")
+    metric: str = Field(description="Its metric, with its filter.")
+    factor: float = Field(gt=0, description="By which its normalised score is multiplied.")
+    random_score: float = Field(default=0.0, ge=0, lt=1, description="What guessing scores.")
+    items: str = Field(description="Set of items; parts of the same set may go up together.")
+    is_clamped: bool = Field(default=False, description="Below guessing, and counted as 0.")
+
+
 class Score(Frozen):
     """One number of one task, or of a group of tasks."""
 
@@ -202,6 +213,9 @@ class Score(Frozen):
     )
     num_fewshot: int | None = Field(
         default=None, ge=0, description="Examples before each question; None where they differ."
+    )
+    parts: tuple[ScorePart, ...] = Field(
+        default=(), description="Of an average: what it is made of, where items can be told."
     )
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.group_recovery import group_recovery
 from tasks.analyze.paired import compare_paired
 from tasks.analyze.rows import MetricKey, Samples, pair, parse_samples, read_samples
 from tasks.analyze.spec import Evaluation
@@ -85,6 +86,10 @@ def _measure(criterion: Criterion, read: Read, confidence: float) -> Measured:
 
 def _recovery(criterion: RecoveryCriterion, read: Read, confidence: float) -> Measured:
     score = _score_of(criterion.baseline, criterion.metric)
+    if score.parts:
+        other = _scores_of(criterion.variant).get(criterion.metric)
+        samples = read(criterion.baseline), read(criterion.variant)
+        return measures.paired(group_recovery(score, other, *samples, confidence))
     comparison = _compare(
         criterion, read, Statistic.RECOVERY, confidence, bool(score.higher_is_better)
     )

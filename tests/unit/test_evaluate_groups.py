@@ -17,6 +17,7 @@ from rich.console import Console
 from tasks.evaluate.group_spec import Group, NodeName, leaves, shots
 from tasks.evaluate.group_table import group_table
 from tasks.evaluate.groups import GroupScore, score_groups
+from tasks.evaluate.parts import leaf_tasks, parts_of_lm_eval_group
 from tasks.evaluate.scores import averages
 from tasks.evaluate.spec import Score
 from tasks.gate.spec import MetricName
@@ -187,9 +188,56 @@ def test_filters_are_part_of_a_metrics_name_and_none_is_no_filter() -> None:
 
 def test_averages_become_scores_that_other_steps_can_name() -> None:
     groups = {"g": {"inner": {"a": {"metric": "acc"}}, "b": {"metric": "acc"}}}
-    nodes = tree(groups, score("a", 0.5)).values()
-    [found] = averages(nodes)
+    scores = [score("a", 0.5)]
+    [found] = averages(list(tree(groups, *scores).values()), scores)
     assert (found.task, found.label, found.value) == ("g/inner", "average", 0.5)
+
+
+WEIGHTED = {
+    "g": {
+        "average": "weighted",
+        "members": {
+            "inner": {
+                "weight": 3,
+                "members": {
+                    "a": {"metric": "acc", "random_score": 0.25},
+                    "b": {"metric": "acc", "weight": 2, "items": "common"},
+                },
+            },
+            "many": {"metric": "acc", "random_score": 0.5},
+        },
+    }
+}
+
+
+@given(st.lists(st.floats(0.5, 1), min_size=4, max_size=4), st.integers(1, 50), st.booleans())
+def test_an_average_is_the_sum_of_its_parts_and_looks_into_groups_of_lm_evals(
+    values: list[float], size: int, by_size: bool
+) -> None:
+    sizes = (size, 3 * size) if by_size else (1, 1)
+    own = [score("a", values[0]), score("b", values[1])]
+    below = [score("c", values[2], num_items=size), score("d", values[3], num_items=3 * size)]
+    mean = (sizes[0] * values[2] + sizes[1] * values[3]) / sum(sizes)
+    parts = parts_of_lm_eval_group(mean, "acc", ("c", "d"), below)
+    scores = [*own, *below, score("many", mean).model_copy(update={"parts": parts})]
+    found = averages(list(tree(WEIGHTED, *scores).values()), scores)
+    known = {one.task: one.value for one in scores}
+    assert [one.task for one in found] == ["g", "g/inner"]
+    for one in found:
+        total = math.fsum(
+            part.factor * (known[part.task] - part.random_score) / (1 - part.random_score)
+            for part in one.parts
+        )
+        assert total == pytest.approx(one.value, abs=1e-9)
+    assert [part.task for part in found[0].parts] == ["a", "b", "c", "d"]
+    assert found[0].parts[1].items == "common"
+
+
+def test_a_group_that_adds_up_in_another_way_has_no_parts_and_nested_ones_are_looked_into() -> None:
+    members = [score("c", 0.2, num_items=1), score("d", 0.6, num_items=3)]
+    assert parts_of_lm_eval_group(0.3, "acc", ("c", "d"), members) == ()
+    assert parts_of_lm_eval_group(0.5, "acc", ("c", "gone"), members) == ()
+    assert leaf_tasks("g", {"g": ["h", "c"], "h": ["c", "d"]}) == ("c", "d")
 
 
 def test_the_table_shows_every_node_indented_and_says_why_a_score_is_absent() -> None:

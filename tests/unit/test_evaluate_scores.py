@@ -82,6 +82,28 @@ def test_a_perplexity_is_a_score_with_a_delta_method_error_and_no_lines() -> Non
     assert lines == []
 
 
+def test_the_share_of_instructions_has_an_error_over_prompts() -> None:
+    samples = [
+        sample("m", answers, text=str(n))
+        for n, answers in enumerate([[True, False], [True], [False, False, True]])
+    ]
+    [found], lines = score(
+        [task(Aggregation.OTHER, samples)],
+        results("t", {"m,none": 0.5, "m_stderr,none": "N/A"}),
+    )
+    assert [(line["numerator"], line["denominator"]) for line in lines] == [(1, 2), (1, 1), (1, 3)]
+    by_hand = math.sqrt(3 / 2 * (0**2 + 0.5**2 + 0.5**2)) / 6
+    assert found.stderr == pytest.approx(by_hand)
+
+
+def test_lists_that_add_up_in_another_way_are_a_score_without_items() -> None:
+    [found], lines = score(
+        [task(Aggregation.OTHER, [sample("m", [True, False]), sample("m", [True], text="y")])],
+        results("t", {"m,none": 0.75, "m_stderr,none": "N/A"}),
+    )
+    assert (found.stderr, lines) == (None, [])
+
+
 def test_items_of_equal_content_keep_names_of_their_own() -> None:
     samples = [sample("m", 1, text="a"), sample("m", 0, text="a"), sample("m", 0, text="b")]
     _, lines = score(
