@@ -47,7 +47,7 @@ def publish(
 ) -> None:
     """Publish a run's model with a card that says how good it is and how to make it again."""
     from flows.experiment import find_run, finish_abandoned
-    from flows.publishing import card_of, choose, extras, records_of
+    from flows.publish import card_of, choose, extras, measured_of
     from tasks.errors import StoreError
     from tasks.publish import publish_folder, render_card, upload_folder
     from tasks.publish.folder import refuse_taken
@@ -64,9 +64,10 @@ def publish(
     report = folder.read()
     if report is None:
         raise StoreError(f"{folder.path} holds no run.json")
-    store, records = open_store(), records_of(report)
-    chosen = choose(report, records, step)
-    card = card_of(chosen, report, records, store, license_=license_, base_model=base_model)
+    store = open_store()
+    steps = measured_of(report, store)
+    chosen = choose(report, steps, step)
+    card = card_of(chosen, report, steps, store, license_=license_, base_model=base_model)
     files = extras(render_card(card), chosen, _experiment_text(folder))
     if repository is None:
         publish_folder(chosen.model, files, target, store)

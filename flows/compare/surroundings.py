@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import Field, JsonValue
 
-from flows.compare.subjects import MeasuredStep, Pair
+from flows.compare.subjects import Pair
+from flows.experiment.measured import MeasuredStep
 from tasks.spec import Frozen
 
 BUDGETS = {

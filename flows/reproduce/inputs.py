@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from flows.compare.numbers import is_reference
-from flows.compare.subjects import MeasuredStep
 from flows.compare.surroundings import in_short
 from flows.experiment import Experiment
+from flows.experiment.measured import MeasuredStep
 from flows.experiment.sound import ExperimentStep
 from tasks.artifacts import LocalPath, PackageFiles
 from tasks.errors import Problem, SpecError

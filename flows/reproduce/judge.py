@@ -152,7 +152,8 @@ def _numbers(
     is_compared = pair.baseline.kind in ("evaluate", "benchmark")
     if is_compared and expectation is not Expectation.BITS:
         named = ({pair.baseline.name: samples[0]}, {pair.other.name: samples[1]})
-        for row in rows_of(pair, *named, Asked(confidence=1 - 2 * ALPHA)):
+        is_timed = pair.baseline.kind == "benchmark"
+        for row in rows_of(pair, *named, Asked(1 - 2 * ALPHA) if is_timed else Asked()):
             yield _of_row(row, tolerance)
         return
     yield from _of_results(pair.baseline, pair.other, tolerance)

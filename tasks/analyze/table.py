@@ -58,8 +58,8 @@ def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[st
         speed = serving.output_tokens_per_s if serving else None
         cells += [
             ABSENT if speed is None else f"{speed:.0f}",
-            _latency(serving.ttft_ms if serving else None),
-            _latency(serving.itl_ms if serving else None),
+            latency_words(serving.ttft_ms if serving else None),
+            latency_words(serving.itl_ms if serving else None),
         ]
     return cells
 
@@ -87,5 +87,6 @@ def _size(row: VariantRow) -> str:
     return size if fraction in (None, 1.0) else f"{size} ({fraction:.0%})"
 
 
-def _latency(latency: Latency | None) -> str:
+def latency_words(latency: Latency | None) -> str:
+    """`20.9 / 33.7 ms`: median and p99."""
     return f"{latency.p50:.1f} / {latency.p99:.1f} ms" if latency else ABSENT

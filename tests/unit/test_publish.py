@@ -16,7 +16,7 @@ import yaml
 from flows.experiment import RunFolder
 from flows.experiment.bundle import make_bundle
 from flows.experiment.record import RunReport, StepReport, StepState
-from flows.publishing import choose, records_of
+from flows.publish import choose, measured_of
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.errors import Corrupted, EnvironmentMissing, SpecError, StoreError
 from tasks.publish import Card, ScoreRow, publish_folder, render_card
@@ -97,10 +97,15 @@ class Home:
         recipe.write_text("quant_stage: {}\n")
         result = {
             "model": model,
-            "recipe": self.put(recipe, ArtifactKind.FILE, "recipe.yaml"),
+            "recipe": self.put(recipe, ArtifactKind.RECIPE, "recipe.yaml"),
             "scheme": "W8A8 int",
             "format": "int-quantized",
+            "size_bytes": 61,
+            "base_size_bytes": 100,
             "size_ratio": 0.61,
+            "expected_size_ratio": 0.61,
+            "num_linear_modules": 7,
+            "num_quantized_modules": 7,
         }
         return self.record("compress", {"model": self.base, "seed": 1}, result)
 
@@ -164,7 +169,7 @@ def test_a_folder_holds_the_model_and_a_card_that_the_hub_reads(small: Home, tmp
     assert front["base_model"] == "lab/base"
     assert front["base_model_relation"] == "quantized"
     assert {"labwright", "compress", "int-quantized"} <= set(front["tags"])
-    assert "| text/bits_per_byte | 2.02 (2.02 to 2.02) | 2 | 99.01% (99.01–99.01) | 120 |" in card
+    assert "| text/bits_per_byte | 2.02 (2.001 to 2.039) | 2 | 99.0% (98.1–99.9) | 120 |" in card
     assert "labwright run small.yaml --set steps.w8.seed=1" in card
     assert "quant_stage" in card
     assert "torch 2.13.0" in card
@@ -175,15 +180,22 @@ def test_a_folder_holds_the_model_and_a_card_that_the_hub_reads(small: Home, tmp
 
 
 def test_which_model_is_said_and_never_guessed(small: Home):
-    records = records_of(small.report)
+    steps = measured_of(small.report, small.store)
     with pytest.raises(SpecError, match=r"made 2 models; add --step: w8 \(compress\), w4"):
-        choose(small.report, records, None)
+        choose(small.report, steps, None)
     with pytest.raises(SpecError, match="no model in a step 'before'"):
-        choose(small.report, records, "before")
-    one = {name: record for name, record in records.items() if name != "w4"}
+        choose(small.report, steps, "before")
+    one = {name: step for name, step in steps.items() if name != "w4"}
     assert choose(small.report, one, None).step == "w8"
     with pytest.raises(SpecError, match="finished no step of kind compress or train"):
         choose(small.report, {}, None)
+
+
+def test_a_card_is_not_written_while_something_of_its_run_cannot_be_read(small: Home):
+    step = small.report.steps["after"]
+    small.store.set_aside("evaluate", str(step.identity))
+    with pytest.raises(StoreError, match=r"cannot be read whole: after: its record .* is gone"):
+        measured_of(small.report, small.store)
 
 
 def test_what_was_not_stated_is_not_claimed(small: Home, tmp_path: Path):
