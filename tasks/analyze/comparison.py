@@ -33,7 +33,7 @@ class Method(StrEnum):
 
 def too_few(what: str, number: int, least: int) -> str:
     """Why there is no interval, and how many more it takes to have one."""
-    more = f"at least {least - number} more are needed"
+    more = f"needs at least {least - number} more"
     return f"{number} {what} are too few for an interval ({least} needed): {more}"
 
 

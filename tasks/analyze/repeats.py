@@ -11,6 +11,9 @@ repeats are too few to show what they are like. Welch's degrees of freedom cover
 bootstrap over repeats is not offered: up to 40 of them its percentiles cover 82% to 94%, the
 studentised one from 91% on.
 
+One side alone has `mean_of_repeats`, with two degrees of freedom fewer than repeats: with one fewer
+it covers 93% where logarithms have a skewness of 1.
+
 A and B should take turns: then a machine that warms up slows both alike, and `drift` shows it.
 """
 
@@ -19,15 +22,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
+from tasks.analyze.comparison import too_few
 from tasks.analyze.intervals import Floats
 from tasks.spec import Frozen
 
-MIN_REPEATS = 3
+MIN_REPEATS = 3  # a side
 DRIFT_ALPHA = 0.01
+ALL_EQUAL = "all repeats are equal: nothing is known about their spread"
 
 
 class RepeatMethod(StrEnum):
@@ -62,6 +68,31 @@ class RepeatComparison(Frozen):
     reason: str | None = Field(default=None, description="Why there is no interval, or no trust.")
 
 
+class RepeatMean(NamedTuple):
+    """The geometric mean of repeats; `low` and `high` are absent where no method holds."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+def mean_of_repeats(values: Sequence[float], confidence: float = 0.95) -> RepeatMean:
+    """The geometric mean with a t interval of logarithms, from `MIN_REPEATS` unequal repeats on.
+
+    Raises ValueError where there is none, or one is not a number above zero.
+    """
+    logarithms = _logarithms("one side", values)
+    number, mean = len(logarithms), float(logarithms.mean())
+    if number < MIN_REPEATS:
+        return RepeatMean(math.exp(mean), reason=too_few("repeats", number, MIN_REPEATS))
+    spread = float(logarithms.std(ddof=1)) / math.sqrt(number)
+    if np.ptp(logarithms) == 0:
+        return RepeatMean(float(values[0]), reason=ALL_EQUAL)
+    half = _t_quantile((1 + confidence) / 2, max(number - 2, 1.5)) * spread
+    return RepeatMean(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+
+
 def compare_repeats(
     a: Sequence[float],
     b: Sequence[float],
@@ -86,9 +117,9 @@ def compare_repeats(
     method, reason, p_value = RepeatMethod.NONE, None, None
     low = high = None
     if num_repeats < MIN_REPEATS:
-        reason = f"{num_repeats} repeats are too few for an interval ({MIN_REPEATS} a side needed)"
-    elif first.std() == 0 and second.std() == 0:
-        reason = "all repeats are equal: nothing is known about their spread"
+        reason = too_few("repeats", num_repeats, MIN_REPEATS)
+    elif np.ptp(first) == 0 and np.ptp(second) == 0:
+        reason = ALL_EQUAL
     elif drift is not None and drift.is_found and not drift.is_balanced:
         change = f"{100 * drift.change_per_repeat:+.2f}% a repeat"
         reason = (
@@ -153,7 +184,7 @@ def _two_sided(ratio: float, degrees: int) -> float:
     return float(2 * stats.t.sf(abs(ratio), degrees))
 
 
-def _t_quantile(probability: float, degrees: int) -> float:
+def _t_quantile(probability: float, degrees: float) -> float:
     from scipy import stats
 
     return float(stats.t.ppf(probability, degrees))

@@ -34,7 +34,7 @@ from tasks.analyze.intervals import Floats
 UNSEEN_CHANGE = 0.3  # of the score: what a unit unlike all those seen is taken to lose or gain
 BEYOND_SEEN = 1.5  # times the largest deviation seen, where that is more
 NUM_NEWTON_STEPS = 60
-NUM_BISECTIONS = 50
+NUM_BISECTIONS = 30  # an end to 1e-9 of its distance
 LARGEST_STEPS = 60  # doublings on the way out from the estimate
 
 

@@ -1,7 +1,7 @@
 """The numbers that a gate judges, each with its interval: pure, from what other steps measured.
 
-recovery(comparison)                               # of tasks.analyze.paired
-repeats([41.0, 43.5, 42.2], confidence=0.95)       # mean over repeats, Student's t
+paired(comparison)                                 # of tasks.analyze.paired
+repeats([41.0, 43.5, 42.2], confidence=0.95)       # of tasks.analyze.repeats
 score(score, samples, confidence=0.95)             # exact for 0/1 items
 
 Where no interval holds its level there is none, and the answer says why.
@@ -10,24 +10,21 @@ Where no interval holds its level there is none, and the answer says why.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.comparison import PairedComparison, Statistic, too_few
 from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.power import more_items_needed
+from tasks.analyze.repeats import mean_of_repeats
 from tasks.analyze.rows import Sample
 from tasks.benchmark.spec import LoadPoint
 from tasks.errors import nearest
 from tasks.evaluate.spec import Score
 from tasks.gate.judge import Measured
 
-MIN_SKEWED_UNITS = 60  # below, Student's t covers less than 94% where scores are skewed
 LEVELS = (50, 90, 95, 99)  # percentiles that a load point holds
-MIN_NORMAL_ITEMS = 300  # below, a standard error alone makes no interval
+MIN_STDERR_ITEMS = 300  # below, a standard error is not known well enough to make an interval
 
 
 def paired(comparison: PairedComparison) -> Measured:
@@ -68,17 +65,13 @@ def ratio(top: float | None, bottom: float | None) -> Measured:
 
 
 def repeats(values: Sequence[float], confidence: float) -> Measured:
-    """Mean over repeats of a load with Student's t; requests within one are not independent."""
-    from scipy import stats
-
+    """Geometric mean over repeats of a load; requests within one are not independent."""
     if not values or not all(math.isfinite(value) for value in values):
         return Measured.missing("it was not measured in every repeat")
-    mean, num = statistics.fmean(values), len(values)
-    if num == 1:
-        return Measured(mean, num_units=1, unit="repeats", reason="one repeat has no interval")
-    quantile = float(stats.t.ppf((1 + confidence) / 2, num - 1))
-    reach = quantile * statistics.stdev(values) / math.sqrt(num)
-    return Measured(mean, mean - reach, mean + reach, num, "repeats")
+    if min(values) <= 0:
+        return Measured.missing(f"a repeat measured {min(values):g}, which is not above zero")
+    found = mean_of_repeats(values, confidence)
+    return Measured(found.estimate, found.low, found.high, len(values), "repeats", found.reason)
 
 
 def at_load(points: Sequence[LoadPoint], load: str) -> list[LoadPoint]:
@@ -125,8 +118,8 @@ def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float)
     """A score by itself, its items independent or grouped by their source.
 
     Clopper & Pearson (1934), Biometrika 26:404, for 0/1 items: exact, and so conservative. Other
-    items as in a comparison, with a baseline of zero, from `MIN_SKEWED_UNITS` on. Scores without
-    items, such as F1 or group averages, have their standard error, from `MIN_NORMAL_ITEMS` on.
+    items as in a comparison, with a baseline of zero. Scores without items, such as F1, are taken
+    as of so many 0/1 items as their standard error tells: see `_from_standard_error`.
     """
     if not samples:
         return _from_standard_error(score, confidence)
@@ -140,16 +133,11 @@ def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float)
         if any(sources)
         else None,
     )
-    num_units = len(items.units()[0])
     estimate = float(items.variant.sum() / items.denominator.sum())
-    exact = _binomial(items, confidence) if items.is_binary else None
+    num_right = float(items.variant.sum())
+    exact = _binomial(num_right, len(lines), confidence) if items.is_binary else None
     if exact is not None and items.cluster is None:
         return Measured(estimate, *exact, len(lines))
-    if num_units < MIN_SKEWED_UNITS:
-        reason = f"{num_units} independent units are too few for an interval"
-        return Measured(
-            estimate, num_units=len(lines), reason=f"{reason} ({MIN_SKEWED_UNITS} needed)"
-        )
     found = paired(compare_paired(items, Statistic.DIFFERENCE, confidence=confidence))
     if exact is None or found.low is None or found.high is None:
         return found
@@ -157,10 +145,10 @@ def score(score: Score, samples: Mapping[str, Sample] | None, confidence: float)
     return replace(found, low=min(found.low, exact[0]), high=max(found.high, exact[1]))
 
 
-def _binomial(items: PairedItems, confidence: float) -> tuple[float, float]:
+def _binomial(right: float, num: float, confidence: float) -> tuple[float, float]:
+    """Clopper & Pearson's interval; the numbers may be fractions, of effective items."""
     from scipy import stats
 
-    right, num = float(np.sum(items.variant)), len(items.variant)
     tail = (1 - confidence) / 2
     low = 0.0 if right == 0 else float(stats.beta.ppf(tail, right, num - right + 1))
     high = 1.0 if right == num else float(stats.beta.ppf(1 - tail, right + 1, num - right))
@@ -168,11 +156,23 @@ def _binomial(items: PairedItems, confidence: float) -> tuple[float, float]:
 
 
 def _from_standard_error(score: Score, confidence: float) -> Measured:
+    """The exact interval of so many 0/1 items as would have the standard error, at most all.
+
+    Korn & Graubard (1998), Survey Methodology 24:193. A score 1.96 standard errors either way
+    covers 93% at 300 items and a score of 0.98 (tests/statistics/test_scores.py).
+    """
     value, num = score.value, score.num_items
-    if score.stderr is None:
-        return Measured(value, num_units=num, reason="its standard error is not known")
-    if num < MIN_NORMAL_ITEMS:
-        reason = f"{num} items are too few for its standard error ({MIN_NORMAL_ITEMS} needed)"
+
+    def refused(reason: str) -> Measured:
         return Measured(value, num_units=num, reason=reason)
-    reach = statistics.NormalDist().inv_cdf((1 + confidence) / 2) * score.stderr
-    return Measured(value, value - reach, value + reach, num)
+
+    if score.stderr is None:
+        return refused("its standard error is not known")
+    if num < MIN_STDERR_ITEMS:
+        return refused(too_few("items without their answers", num, MIN_STDERR_ITEMS))
+    if not 0 < value < 1:
+        return refused("a standard error makes an interval of scores between 0 and 1 only")
+    if not score.stderr > 0:
+        return refused("a standard error of zero says nothing about the spread of its items")
+    effective = min(float(num), value * (1 - value) / score.stderr**2)
+    return Measured(value, *_binomial(value * effective, effective, confidence), num)

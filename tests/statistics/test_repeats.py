@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks.analyze.repeats import MIN_REPEATS, RepeatMethod, compare_repeats
+from tasks.analyze.repeats import MIN_REPEATS, RepeatMethod, compare_repeats, mean_of_repeats
 
 NUM_DATA_SETS = 10_000
 
@@ -53,11 +53,59 @@ def coverage(num_repeats: int, kind: str, times: int, number: int) -> float:
     return covered / number
 
 
+def mean_coverage(num_repeats: int, kind: str, number: int) -> float:
+    """Of the geometric mean of one side, whose values are as named or whose logarithms are."""
+    random = np.random.default_rng(num_repeats)
+    truth, covered = 100.0, 0
+    if kind == "gamma values":
+        truth = 100 * math.exp(1.2561176684318003) / 4  # digamma(4)
+    for _ in range(number):
+        if kind == "gamma values":
+            values = 100 * random.gamma(4, 1, num_repeats) / 4
+        elif kind == "log-normal values":
+            values = 100 * random.lognormal(0, 0.5, num_repeats)
+        else:
+            values = 100 * np.exp(0.02 * spread(kind, random, num_repeats))
+        found = mean_of_repeats(values.tolist())
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+    return covered / number
+
+
+KINDS = ["normal", "heavy", "skewed", "gamma values", "log-normal values"]
+
+
+@pytest.mark.parametrize("num_repeats", [MIN_REPEATS, 5, 20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_interval_of_one_side_covers_its_mean(num_repeats: int, kind: str) -> None:
+    assert mean_coverage(num_repeats, kind, NUM_DATA_SETS // 10) >= 0.94 - 0.014
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num_repeats", [MIN_REPEATS, 4, 5, 8, 10, 20, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_interval_of_one_side_covers_its_mean_over_the_grid(
+    num_repeats: int, kind: str
+) -> None:
+    assert mean_coverage(num_repeats, kind, NUM_DATA_SETS) >= 0.94 - 0.002  # noise of 10,000
+
+
+def test_one_side_of_too_few_or_equal_repeats_has_no_interval() -> None:
+    few = mean_of_repeats([100.0, 101.0])
+    assert (few.low, few.high) == (None, None)
+    assert few.estimate == pytest.approx(100.5, abs=0.01)
+    assert "needs at least 1 more" in few.reason
+    equal = mean_of_repeats([100.0] * 5)
+    assert (equal.low, equal.high) == (None, None)
+    assert "nothing is known about their spread" in equal.reason
+
+
 def test_too_few_or_equal_repeats_get_an_estimate_and_the_reason() -> None:
     few = compare_repeats([100, 101], [97, 98])
     assert (few.method, few.low) == (RepeatMethod.NONE, None)
     assert few.estimate == pytest.approx(0.97, abs=0.001)
-    assert f"{MIN_REPEATS} a side needed" in (few.reason or "")
+    assert few.reason == "2 repeats are too few for an interval (3 needed): needs at least 1 more"
     assert "equal" in (compare_repeats([100.0] * 4, [90.0] * 4).reason or "")
 
 

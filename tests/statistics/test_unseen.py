@@ -156,7 +156,7 @@ def test_too_few_documents_get_no_interval_but_how_many_more_it_takes() -> None:
     found = compare_paired(PairedItems.of(bits, bits), Statistic.RECOVERY)
     assert (found.low, found.method) == (None, Method.NONE)
     assert found.reason == too_few("independent units", MIN_UNITS - 4, MIN_UNITS)
-    assert "at least 4 more are needed" in found.reason
+    assert "needs at least 4 more" in found.reason
 
 
 @pytest.mark.parametrize(
