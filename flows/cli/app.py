@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.export import export
 from flows.cli.publish import publish
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ standards_app = typer.Typer(
     help="Recipes, evaluations, workloads and pipelines by name.", no_args_is_help=True
 )
 server_app = typer.Typer(help="The embedded Prefect server.", no_args_is_help=True)
+app.command()(export)
 app.command()(publish)
 app.add_typer(standards_app, name="standards")
 app.add_typer(server_app, name="server")

@@ -8,12 +8,21 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.outcome import STATUS_STYLES, analysis_tables, print_status, steps_table
-from flows.cli.terminal import duration_words, stdout_console
+from flows.cli.outcome import (
+    STATUS_STYLES,
+    analysis_tables,
+    command_name,
+    print_status,
+    steps_table,
+)
+from flows.cli.terminal import duration_words, size_words, stdout_console
 from flows.experiment import RunFolder, RunReport, all_runs, find_run, finish_abandoned
+from flows.experiment.folder import unfinished_runs
 from flows.experiment.lineage import ancestors
+from flows.experiment.outputs import outputs_of
 from tasks.errors import Corrupted, StoreError
 from tasks.provenance import changes_digest
+from tasks.registry import step_of
 from tasks.scrubbing import scrub
 from tasks.store import open_store
 
@@ -21,9 +30,12 @@ DAMAGED = "damaged"  # shown in the place of a status
 
 
 def list_runs(limit: int, as_json: bool) -> None:
-    """The newest runs."""
+    """The newest runs, and those that go on however old they are."""
     finish_abandoned()
-    runs = [(run.id, _report_or_why(run)) for run in reversed(all_runs()[-limit:])]
+    everything = all_runs()
+    going_on = {run.id for run in unfinished_runs()}
+    chosen = [run for run in everything[:-limit] if run.id in going_on] + everything[-limit:]
+    runs = [(run.id, _report_or_why(run)) for run in reversed(chosen)]
     if as_json:
         print(json.dumps([_as_json(run, report) for run, report in runs]))
         return
@@ -44,6 +56,9 @@ def list_runs(limit: int, as_json: bool) -> None:
             str(len(report.steps)),
         )
     stdout_console().print(table)
+    if hidden := len(everything) - len(runs):
+        every = f"{command_name()} list --limit {len(everything)}"
+        print(f"and {hidden} older; type: {every}")
 
 
 def _report_or_why(run: RunFolder) -> RunReport | str:
@@ -81,9 +96,28 @@ def show_run(name: str, as_json: bool) -> None:
     for label, text in _facts(folder, report):
         console.print(Text.assemble((f"{label:<12}", "dim"), text), soft_wrap=True)
     for step, facts in provenance.items():
+        outputs = facts.get("outputs", {})
         console.print(f"\n[bold]{step}[/bold]", highlight=False)
         for label, text in _provenance_lines(facts):
             console.print(Text.assemble((f"  {label:<14}", "dim"), text), soft_wrap=True)
+        if outputs:
+            console.print(_outputs_table(step, outputs))
+    if any(facts.get("outputs") for facts in provenance.values()):
+        command = f"{command_name()} export {report.id} STEP[.FIELD] --to PATH"
+        words = Text.assemble(("\nas files   ", "dim"), command)
+        console.print(words, soft_wrap=True)
+
+
+def _outputs_table(step: str, outputs: dict[str, dict[str, Any]]) -> Table:
+    """What a step made, by the names that a file calls it by."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for column in ("name", "kind", "size", "digest"):
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=True)
+    for field, ref in outputs.items():
+        size = size_words(ref["size_bytes"])
+        name = Text(f"  ${{steps.{step}.{field}}}")
+        table.add_row(name, Text(ref["kind"], style="dim"), size, ref["digest"][:12])
+    return table
 
 
 def show_lineage(name: str, as_json: bool) -> None:
@@ -143,7 +177,16 @@ def step_provenance(report: RunReport) -> dict[str, dict[str, Any]]:
             found[name] = {"damaged": "the record is gone"}
             continue
         artifacts = [ref.model_dump(mode="json") for ref in record.artifacts]
-        found[name] = {"identity": step.identity, **record.provenance, "artifacts": artifacts}
+        outputs = {
+            field: ref.model_dump(mode="json")
+            for field, ref in outputs_of(step_of(record.step).result(record)).items()
+        }
+        found[name] = {
+            "identity": step.identity,
+            **record.provenance,
+            "artifacts": artifacts,
+            "outputs": outputs,
+        }
     return found
 
 
@@ -183,11 +226,7 @@ def _provenance_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("hardware", f"{hardware.get('cpu_model', '')}, {hardware.get('num_cpus', '')} CPUs"),
         ("GPUs", ", ".join(facts.get("gpus", ()))),
         ("seeds", ", ".join(f"{name} {seed}" for name, seed in facts.get("seeds", {}).items())),
-        ("peak memory", f"{peak / 2**20:.0f} MiB" if peak else ""),
-    ]
-    lines += [
-        (artifact["name"], f"{artifact['kind']}, {artifact['size_bytes']} B, {artifact['digest']}")
-        for artifact in facts.get("artifacts", ())
+        ("peak memory", size_words(peak) if peak else ""),
     ]
     return [(label, text) for label, text in lines if text]
 

@@ -66,6 +66,13 @@ def duration_words(seconds: float | None) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
+def size_words(num_bytes: float) -> str:
+    """`403 KiB`, `1.8 MiB`"""
+    power = min(3, max(0, int(num_bytes).bit_length() - 1) // 10)
+    size = num_bytes / 1024**power
+    return f"{size:.{0 if power == 0 or size >= 100 else 1}f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+
+
 class PlainLines(Watcher):
     """One line for each step that begins or ends, and now and then how far it is."""
 

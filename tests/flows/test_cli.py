@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from flows.cli import outcome
 from flows.cli.errors import explain
 from flows.cli.fields import field_rows
 from flows.cli.outcome import command_name
-from flows.cli.terminal import progress_words
-from flows.experiment import RunReport, RunStatus, StepState
+from flows.cli.terminal import progress_words, size_words
+from flows.experiment import RunFolder, RunReport, RunStatus, StepState
 from flows.experiment.record import StepReport
 from tasks.registry import STEPS, step_of
 from tasks.spec import Placement
@@ -98,6 +99,89 @@ def test_show_and_list_tell_of_a_run(ran: subprocess.CompletedProcess[str], home
     unpacked = labwright(home, "unpack", bundle, "--to", str(home / "unpacked"))
     assert "verified files" in unpacked.stdout
     assert (home / "unpacked" / "deliverables" / "counts" / "counts.json").exists()
+
+
+def test_outputs_are_shown_by_the_names_that_a_file_calls_them_by(
+    ran: subprocess.CompletedProcess[str], home: Path
+):
+    shown = labwright(home, "show").stdout
+    (line,) = [line for line in shown.splitlines() if "${steps.compare.outputs}" in line]
+    assert line.split()[1] == "folder"
+    assert line.split()[3] == "B"
+    assert "export" in shown.splitlines()[-1]
+
+
+def test_what_a_step_made_is_exported_whole_and_over_nothing(
+    ran: subprocess.CompletedProcess[str], home: Path, tmp_path: Path
+):
+    whole = labwright(home, "export", "latest", "by_letter", "--to", str(tmp_path / "all"))
+    assert whole.returncode == 0, whole.stderr
+    counts = (tmp_path / "all" / "outputs" / "counts.json").read_bytes()
+    one = ("export", "latest", "by_letter.outputs", "--to", str(tmp_path / "one"), "--json")
+    assert json.loads(labwright(home, *one).stdout)["outputs"] == ["outputs"]
+    mine = tmp_path / "one" / "counts.json"
+    assert mine.read_bytes() == counts
+    mine.write_text("mine")
+    again = labwright(home, *one)
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+    assert mine.read_text() == "mine"
+    wrong = labwright(home, "export", "latest", "by_letter.outptus", "--to", str(tmp_path / "x"))
+    assert wrong.returncode == 2
+    assert "did you mean 'outputs'?" in wrong.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "one"]
+
+
+def test_a_damaged_output_is_not_exported(
+    ran: subprocess.CompletedProcess[str], home: Path, tmp_path: Path
+):
+    done = labwright(home, "export", "latest", "compare", "--to", str(tmp_path / "good"))
+    assert done.returncode == 0
+    (file, *_) = [path for path in (tmp_path / "good").rglob("*") if path.is_file()]
+    kept = home / "objects" / (name := sha256(file.read_bytes()).hexdigest())[:2] / name
+    before = kept.read_bytes()
+    kept.chmod(0o644)
+    kept.write_bytes(before[:-1] + b"?")
+    try:
+        bad = labwright(home, "export", "latest", "compare", "--to", str(tmp_path / "bad"))
+    finally:
+        kept.write_bytes(before)
+    assert bad.returncode == 1
+    assert "Traceback" not in bad.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+
+
+def test_what_a_list_leaves_out_is_said_and_never_what_goes_on(tmp_path: Path):
+    folders = [RunFolder.create(tmp_path) for _ in range(5)]
+    for number, folder in enumerate(sorted(folders, key=lambda found: found.id)):
+        folder.write(
+            RunReport(
+                id=folder.id, name=f"run{number}", file="/a/b.yaml", started=NOW, steps={},
+                status=RunStatus.DONE if number else RunStatus.RUNNING,
+            )
+        )  # fmt: skip
+    first = min(folders, key=lambda found: found.id)
+    with first.held():
+        listed = labwright(tmp_path, "list", "--limit", "2").stdout
+    assert [name for number in range(5) if (name := f"run{number}") in listed] == [
+        *("run0", "run3", "run4")
+    ]
+    assert "and 2 older; type: " in listed
+    assert "list --limit 5" in listed
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (403544, "394 KiB"),
+        (1_900_000, "1.8 MiB"),
+        (2**40, "1024 GiB"),
+    ],
+)
+def test_sizes_are_said_in_units_that_one_reads(num_bytes: int, words: str):
+    assert size_words(num_bytes) == words
 
 
 def test_lineage_shows_what_was_changed(ran: subprocess.CompletedProcess[str], home: Path):
