@@ -32,12 +32,11 @@ from tasks.errors import nearest
 from tasks.evaluate.group_spec import leaves, shots
 from tasks.evaluate.options import Generation
 from tasks.evaluate.scores import Aggregation, EvaluatedTask
-from tasks.evaluate.spec import EvaluateSpec, metric_label
+from tasks.evaluate.spec import RUNS_CODE, EvaluateSpec, metric_label
 from tasks.evaluate.task_folder import names_elsewhere, problems_of, read_task_files
 
 CUTS_SENTENCES = {"ifeval", "leaderboard_ifeval"}  # would fetch what they lack, unasked
 SENTENCES = Path("nltk_data/tokenizers/punkt_tab")  # in the working folder
-RUNS_CODE = "task '{}' runs code that the model writes; evaluate never does"
 HARNESS_FOLDER = Path(lm_eval.__file__).parent
 
 Loaded = dict[str, Any]  # lm-eval's TaskDict: "tasks" and "groups" by name

@@ -35,6 +35,13 @@ from tasks.spec import DeviceKind, Frozen, Result, local_device_kind
 from tasks.standards import StandardKind
 from tasks.standards.use import StandardSpec
 
+# lm-eval's families of tasks that run what a model writes; harness.py asks each task itself too.
+CODE_FAMILIES = ("humaneval", "mbpp", "longproc_pseudo_to_code")
+RUNS_CODE = (
+    "task '{}' runs code that the model writes, and evaluate has no sandbox for it: no setting "
+    "allows it; run lm-eval by hand in a container without network"
+)
+
 TaskName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
 
 
@@ -151,6 +158,10 @@ class EvaluateSpec(StandardSpec):
             yield f"tasks names {', '.join(doubled)} more than once"
         if not self.tasks:
             yield "no tasks: give tasks, or a standard that has them"
+        for name in self.tasks:
+            own = self.task_folder is not None  # where a task of that name may do no such thing
+            if not own and name.startswith(CODE_FAMILIES):
+                yield RUNS_CODE.format(name)
         yield from shot_conflicts(self.groups, self.num_fewshot)
         if self.task_folder is None and self.mirror is None and not self.allow_hub:
             yield (

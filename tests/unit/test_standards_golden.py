@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from tasks import standards
 from tasks.artifacts import ArtifactKind, ArtifactRef
@@ -92,6 +94,10 @@ ONE_LINERS = {
 }
 
 
+RUNS_CODE_OF_MODELS = ("humaneval",)
+TASKS = Path(importlib.util.find_spec("lm_eval").submodule_search_locations[0]) / "tasks"  # type: ignore[union-attr,index]
+
+
 def spec(standard: str) -> EvaluateSpec:
     return EvaluateSpec(model=MODEL, allow_hub=True, standard=standard)
 
@@ -146,13 +152,80 @@ def test_only_tasks_of_common_items_are_said_to_share_them() -> None:
     assert shared == {f"leaderboard_gpqa_{part}" for part in ("main", "diamond", "extended")}
 
 
+def task_and_leaf(name: str) -> tuple[tuple[str, ...], str, GroupTask]:
+    """Tasks of a one-liner as its file has them, for one of them may not be evaluated."""
+    content = standards.load(StandardKind.EVALUATION, name).content
+    groups = TypeAdapter(dict[str, Group]).validate_python(content["groups"])
+    ((task, leaf),) = leaves(groups)
+    return tuple(content["tasks"]), task, leaf
+
+
 @pytest.mark.parametrize(("name", "expected"), ONE_LINERS.items())
 def test_one_liners_name_one_task_without_examples(name: str, expected: tuple[str, str]) -> None:
-    found = spec(name)
-    ((task, leaf),) = leaves(found.groups)
-    assert found.tasks == (task,)
+    tasks, task, leaf = task_and_leaf(name)
+    assert tasks == (task,)
     assert (task, leaf.metric) == expected
     assert leaf.num_fewshot == 0
+    if name not in RUNS_CODE_OF_MODELS:
+        assert spec(name).tasks == tasks
+
+
+def of_lm_eval(task: str) -> dict[str, Any]:
+    """A task's YAML in the installed lm-eval, with what it includes; a function is its name."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def function(loader: Loader, node: yaml.ScalarNode) -> str:
+        return str(loader.construct_scalar(node))
+
+    Loader.add_constructor("!function", function)
+
+    def read(file: Path) -> dict[str, Any]:
+        own = yaml.load(file.read_text(), Loader)  # noqa: S506  (a SafeLoader with one tag)
+        below = own.pop("include", None)
+        return (read(file.parent / below) if below else {}) | own
+
+    files = [
+        file
+        for file in TASKS.rglob("*.yaml")
+        if re.search(f"^task: {task}$", file.read_text(), re.M)
+    ]
+    assert len(files) == 1, files
+    return read(files[0])
+
+
+@pytest.mark.parametrize("name", ONE_LINERS)
+def test_one_liners_take_metric_filter_and_examples_that_lm_evals_own_file_has(name: str) -> None:
+    _, task, leaf = task_and_leaf(name)
+    found = of_lm_eval(task)
+    metric, _, filter_name = leaf.metric.partition(",")
+    filters = [entry["name"] for entry in found.get("filter_list", [{"name": "none"}])]
+    assert (filter_name or "none") in filters
+    names = {entry["metric"]: entry for entry in found["metric_list"]}
+    key = "utils.pass_at_k" if name == "humaneval" else metric
+    assert key in names
+    if name == "humaneval":
+        assert metric == f"pass@{names[key]['k'][0]}"
+    assert names[key]["higher_is_better"] is True
+    assert names[key]["aggregation"] == "mean"
+    assert found.get("num_fewshot", 0) == leaf.num_fewshot
+
+
+def test_tasks_that_run_what_a_model_writes_are_refused_before_anything_runs() -> None:
+    for name in RUNS_CODE_OF_MODELS:
+        with pytest.raises(ValidationError, match="task 'humaneval' runs code that the model"):
+            spec(name)
+    unsafe = [
+        match[1]
+        for file in TASKS.rglob("*.yaml")
+        if "unsafe_code: true" in (text := file.read_text())
+        and (match := re.search(r"^task: *(\S+)$", text, re.M))
+    ]
+    assert {"humaneval", "mbpp"} <= set(unsafe)
+    for task in unsafe:
+        with pytest.raises(ValidationError, match="no setting allows it"):
+            EvaluateSpec(model=MODEL, allow_hub=True, tasks=(task,))
 
 
 @pytest.mark.parametrize("name", ["nvfp4", "mxfp4"])
@@ -169,16 +242,18 @@ def test_four_bit_floats_are_compressed_tensors_schemes_and_say_what_serves_them
 
 
 def test_every_task_that_a_standard_names_is_one_of_lm_evals() -> None:
-    folder = Path(importlib.util.find_spec("lm_eval").submodule_search_locations[0]) / "tasks"  # type: ignore[union-attr,index]
     families = "leaderboard benchmarks arc gsm8k hellaswag mmlu winogrande truthfulqa aime gpqa"
     files = [
         file
         for family in (*families.split(), "hendrycks_math", "humaneval")
-        for file in (folder / family).rglob("*.yaml")
+        for file in (TASKS / family).rglob("*.yaml")
     ]
     pattern = re.compile(r"^(?:task|group): *(\S+)$", re.MULTILINE)
     known = {name for file in files for name in pattern.findall(file.read_text())}
     for name in standards.names(StandardKind.EVALUATION):
+        if name in ONE_LINERS:
+            assert set(task_and_leaf(name)[0]) <= known
+            continue
         found = spec(name)
         assert {*found.tasks, *(task for task, _ in leaves(found.groups))} <= known
 
