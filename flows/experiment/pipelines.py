@@ -48,7 +48,6 @@ class Pipeline(Frozen):
     steps: dict[str, dict[str, JsonValue]] = Field(
         min_length=1, description="Steps as an experiment has them; ${pipeline.X} is an input."
     )
-    monitor: tuple[str, ...] = Field(default=(), description="Scores to look at: task/metric.")
 
     @property
     def inputs(self) -> tuple[str, ...]:

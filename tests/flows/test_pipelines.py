@@ -83,7 +83,6 @@ def test_a_pipeline_has_exactly_the_references_parameters_and_steps(name: str) -
     assert list(found.steps) == ["compress", "openllm"]
     assert found.steps["compress"]["recipe"] == name.removeprefix("pipeline_")
     assert found.steps["openllm"]["standard"] == "openllm"
-    assert found.monitor == ("openllm/average",)
     assert found.inputs == ("model", "calibration")
 
 
