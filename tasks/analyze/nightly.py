@@ -10,7 +10,8 @@ environment count. What could blind the comparison is found first:
     drift     a slow change over the last `DRIFT_NIGHTS` that no single night shows (Mann 1945,
               Econometrica 13:245; slope by Sen 1968, JASA 63:1379); it counts as a change
     shift     an earlier step to another level: the nights before it are left out
-    outliers  nights far off their median (Hampel 1974, JASA 69:383) are left out
+    outliers  nights far off their median (Hampel 1974, JASA 69:383) are left out where enough stay:
+              of a few nights, one is often far off by chance
 
 Tonight is then compared with what is left by Student's prediction interval for one more night.
 False alarms, power, drift, shifts and outliers are simulated in tests/statistics/test_nightly.py.
@@ -31,6 +32,7 @@ from tasks.analyze.intervals import Floats
 from tasks.spec import Frozen
 
 MIN_NIGHTS = 8  # fewer tell too little about how much nights differ
+MIN_SPREAD_NIGHTS = 3  # fewer do not even tell what drop they could have shown
 ALPHA = 0.002  # each side: false alarms stay, with those of the drift, below 1 in 100 nights
 POWER = 0.8  # with which the smallest visible drop is seen
 
@@ -127,26 +129,36 @@ def nightly_verdict(
             | found
         )
 
-    if len(nights) < MIN_NIGHTS:
-        few = f"{len(nights)} earlier nights in tonight's environment, {MIN_NIGHTS} needed"
-        return answer(Outcome.NOT_COMPARABLE, few + _what_differs(history, tonight))
     levels = np.array([night.level for night in nights])
     now = tonight.level
+    if len(nights) < MIN_NIGHTS:
+        few = f"{len(nights)} earlier nights in tonight's environment, {MIN_NIGHTS} needed"
+        few += _what_differs(history, tonight)
+        if len(nights) < MIN_SPREAD_NIGHTS or np.ptp(levels) == 0:
+            return answer(Outcome.NOT_COMPARABLE, few)
+        _, spread, degrees = _prediction(levels, now, nights, tonight)
+        smallest = _smallest_visible(spread, degrees, alpha, higher_is_better)
+        few += f"; of these, only {_worsening(smallest, higher_is_better)} would stand out"
+        return answer(Outcome.NOT_COMPARABLE, few, smallest_visible=smallest)
     trend = find_drift(np.append(levels, now))
     start = 0 if trend is not None else last_shift(levels)
     if start and trend is None:
         trend = find_drift(np.append(levels[start:], now))
     kept = without_outliers(levels[start:])
-    if len(kept) < MIN_NIGHTS or kept.std() == 0:
-        equal = f"{len(kept)} nights are left to compare with, and tell no spread"
-        return answer(Outcome.NOT_COMPARABLE, equal, num_nights=len(kept))
+    if len(kept) < MIN_NIGHTS:  # then the far ones count, and widen what is taken as usual
+        kept = levels[start:]
+    num_outliers = len(levels) - start - len(kept)
+    if np.ptp(kept) == 0:
+        equal = f"the {len(kept)} nights to compare with are equal, and tell no spread"
+        return answer(
+            Outcome.NOT_COMPARABLE, equal, num_nights=len(kept), num_outliers=num_outliers
+        )
     change, spread, degrees = _prediction(kept, now, nights, tonight)
     from scipy import stats
 
     alarm = float(stats.t.ppf(1 - alpha, degrees))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * spread
-    visible = (alarm + float(stats.t.ppf(POWER, degrees))) * spread
-    smallest = -math.expm1(-visible) if higher_is_better else math.expm1(visible)
+    smallest = _smallest_visible(spread, degrees, alpha, higher_is_better)
     found: dict[str, object] = {
         "change": math.expm1(change),
         "low": math.expm1(change - half),
@@ -154,7 +166,7 @@ def nightly_verdict(
         "smallest_visible": smallest,
         "shifted_on": nights[start].date if start else None,
         "num_nights": len(kept),
-        "num_outliers": len(levels) - start - len(kept),
+        "num_outliers": num_outliers,
     }
     against = f"{math.expm1(change):+.1%} against {len(kept)} nights"
     if start:
@@ -180,8 +192,7 @@ def nightly_verdict(
         )
     else:
         outcome = Outcome.SAME
-        worsening = "drop" if higher_is_better else "rise"
-        reason = f"{against}; a {worsening} of {smallest:.1%} would have been seen"
+        reason = f"{against}; {_worsening(smallest, higher_is_better)} would have been seen"
     return answer(outcome, reason, **found)
 
 
@@ -199,6 +210,18 @@ def _prediction(
             variance *= usual / len(tonight.repeats)
     spread = math.sqrt(variance + float(kept.var(ddof=1)) / len(kept))
     return now - float(kept.mean()), spread, len(kept) - 1
+
+
+def _smallest_visible(spread: float, degrees: int, alpha: float, higher_is_better: bool) -> float:
+    """The relative worsening that raises the alarm with a power of `POWER`."""
+    from scipy import stats
+
+    quantiles = float(stats.t.ppf(1 - alpha, degrees)) + float(stats.t.ppf(POWER, degrees))
+    return abs(math.expm1(quantiles * spread * (-1 if higher_is_better else 1)))
+
+
+def _worsening(change: float, higher_is_better: bool) -> str:
+    return f"a {'drop' if higher_is_better else 'rise'} of {change:.1%}"
 
 
 def _what_differs(history: Sequence[Night], tonight: Night) -> str:

@@ -125,6 +125,7 @@ def more_items_needed(
         threshold,
         comparison.confidence,
         power,
+        comparison.standard_error,
     )
 
 
@@ -149,17 +150,28 @@ def _more(
     threshold: float,
     confidence: float,
     power: float,
+    standard_error: float | None = None,
 ) -> int | None:
+    """Solved for the root of the share that `number` is of all items.
+
+    An interval's half, towards the threshold, is some standard errors, which shrink with the root
+    of the number, and what it leaves open beyond: rare losses that were not seen, which shrink with
+    the number itself. Where that is not told apart, all of it is taken as standard errors.
+    """
     low, high = interval
     if estimate is None or low is None or high is None or estimate == threshold:
         return None
     if low > threshold or high < threshold:
         return 0
-    bound = NormalDist().inv_cdf((1 + confidence) / 2)
-    # The half towards the threshold: what an interval of a few items lacks in certainty, it shows.
+    quantile, more_for_power = (
+        NormalDist().inv_cdf(share) for share in ((1 + confidence) / 2, power)
+    )
     half = estimate - low if estimate > threshold else high - estimate
-    wanted = half * (1 + NormalDist().inv_cdf(power) / bound) / abs(estimate - threshold)
-    in_all = number * wanted**2
+    error = half / quantile if standard_error is None else min(standard_error, half / quantile)
+    open_ = half - quantile * error
+    gap, linear = abs(estimate - threshold), (quantile + more_for_power) * error
+    root = 2 * gap / (linear + math.sqrt(linear**2 + 4 * open_ * gap))
+    in_all = number / root**2
     return max(1, math.ceil(in_all) - number) if in_all <= MOST else None
 
 

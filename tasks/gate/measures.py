@@ -33,7 +33,7 @@ def paired(comparison: PairedComparison) -> Measured:
         comparison.estimate,
         comparison.low,
         comparison.high,
-        comparison.num_items,
+        comparison.num_units,
         reason=comparison.reason or "",
         num_more=lambda threshold: more_items_needed(comparison, threshold),
     )

@@ -169,10 +169,43 @@ def test_nights_of_another_environment_are_not_compared_and_the_reason_names_the
     assert "vllm was 0.24.0 and is 0.25.0" in found.reason
 
 
-def test_too_few_nights_are_not_comparable() -> None:
+def test_too_few_nights_are_not_comparable_and_say_what_they_could_have_shown() -> None:
     found = one(steady(MIN_NIGHTS - 1))
     assert found.outcome is Outcome.NOT_COMPARABLE
     assert f"{MIN_NIGHTS} needed" in found.reason
+    assert found.smallest_visible is not None
+    assert f"only a drop of {found.smallest_visible:.1%} would stand out" in found.reason
+    assert one(steady(2)).smallest_visible is None
+
+
+@pytest.mark.parametrize("num_nights", [MIN_NIGHTS, 10, 12])
+def test_few_nights_are_compared_with_whichever_are_far_off(num_nights: int) -> None:
+    """In one history of seven a night of eight is far off its median by chance."""
+    found = outcomes(steady(num_nights))
+    assert found[Outcome.NOT_COMPARABLE] == 0
+    assert found[Outcome.SAME] >= 0.985 * NUM_HISTORIES
+
+
+def test_a_real_outlier_among_few_nights_widens_what_is_taken_as_usual() -> None:
+    random = np.random.default_rng(10)
+    levels = steady(MIN_NIGHTS)(random)
+    *history, tonight = nights(levels, random)
+    usual = nightly_verdict(history, tonight)
+    levels[3] -= 0.3
+    *history, tonight = nights(levels, random)
+    found = nightly_verdict(history, tonight)
+    assert (found.num_nights, found.num_outliers) == (MIN_NIGHTS, 0)
+    assert (found.smallest_visible or 0) > 3 * (usual.smallest_visible or 1)
+
+
+def test_nights_that_are_all_equal_tell_no_spread() -> None:
+    equal = [
+        Night(date=date(2026, 1, day), repeats=(100.0, 100.0), environment=MACHINE)
+        for day in range(1, 15)
+    ]
+    found = nightly_verdict(equal[:-1], equal[-1])
+    assert found.outcome is Outcome.NOT_COMPARABLE
+    assert "are equal, and tell no spread" in found.reason
 
 
 def test_nights_out_of_order_are_refused() -> None:
