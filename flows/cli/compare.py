@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flows.cli.terminal import stdout_console
 from flows.compare import RunComparison, RunDifference, compare_runs, find_runs
-from flows.compare.outcome import Correction, Outcome
+from flows.compare.outcome import Correction, Outcome, none_of
 from flows.compare.rows import Row
 from flows.compare.surroundings import Difference, in_short
 from flows.experiment import finish_abandoned
@@ -179,8 +179,8 @@ def _change(row: Row) -> str:
     """A difference with its interval; a ratio as change in percent; nothing if not comparable."""
     if row.outcome is Outcome.NOT_COMPARABLE or row.difference is None:
         return ""
-    if row.repeats is not None:
-        found = row.repeats
+    found = row.repeats or row.paired
+    if found is not None and found.estimate is not None and none_of(found) == 1:
         change = f"{100 * (found.estimate - 1):+.1f}%"
         if found.low is None or found.high is None:
             return change

@@ -51,15 +51,19 @@ def corrected(
     return [None if value is None else next(adjusted) for value in p_values]
 
 
+def none_of(found: PairedComparison | RepeatComparison) -> float:
+    """The value at which both are alike: of a difference 0, of a ratio 1."""
+    is_ratio = isinstance(found, RepeatComparison) or found.statistic is Statistic.RECOVERY
+    return 1.0 if is_ratio else 0.0
+
+
 def judge(
     found: PairedComparison | RepeatComparison,
     p_corrected: float | None,
     higher_is_better: bool | None = True,
 ) -> Outcome:
     """Which way they differ, if they do; a recovery is above 1 where the variant is better."""
-    none = 1.0
-    if isinstance(found, PairedComparison) and found.statistic is Statistic.DIFFERENCE:
-        none = 0.0
+    none = none_of(found)
     is_above = found.low is not None and found.low > none
     is_below = found.high is not None and found.high < none
     is_likely_chance = p_corrected is None or p_corrected > 1 - found.confidence + ROUNDING

@@ -2,8 +2,9 @@
 
     rows = rows_of(pair, {"evaluate": samples}, {"evaluate": samples})
 
-Evaluations are paired item by item and clustered by source, benchmarks compared by repeats of the
-same load; losses and sizes have no spread of their own, and stand as numbers with their difference.
+Evaluations are paired item by item and clustered by source, averages over tasks by the items of
+their tasks, benchmarks compared by repeats of the same load; losses and sizes have no spread of
+their own, and stand as numbers with their difference.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from flows.compare.rows import CONFIDENCE, Measure, Row, not_comparable, plain
 from flows.compare.subjects import Pair
 from flows.compare.surroundings import Difference, differences
 from tasks.analyze.comparison import Statistic
+from tasks.analyze.group_recovery import group_recovery
 from tasks.analyze.paired import compare_paired
 from tasks.analyze.repeats import RepeatComparison, compare_repeats
 from tasks.analyze.rows import Samples, pair
@@ -125,6 +127,9 @@ def _score(
         return plain(row)
     if samples[0] is None or samples[1] is None:
         return not_comparable(row, DAMAGED)
+    if before.parts and after.parts:
+        average = group_recovery(before, after, samples[0], samples[1], asked.confidence)
+        return row.model_copy(update={"paired": average, "reason": average.reason})
     if key not in samples[0] or key not in samples[1]:
         if before.num_items != after.num_items:
             return not_comparable(row, f"{before.num_items} items against {after.num_items}")

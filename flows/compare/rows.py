@@ -44,7 +44,8 @@ class Row(Frozen):
     other: float | None = Field(description="In the other run; absent where not measured.")
     higher_is_better: bool | None = Field(default=None, description="Direction, where known.")
     paired: PairedComparison | None = Field(
-        default=None, description="Difference other - baseline, item by item."
+        default=None,
+        description="Difference other - baseline, item by item; of an average, other / baseline.",
     )
     repeats: RepeatComparison | None = Field(
         default=None, description="Ratio other / baseline, by repeats."

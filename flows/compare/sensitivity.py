@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tasks.analyze.comparison import Method, PairedComparison
+from flows.compare.outcome import none_of
+from tasks.analyze.comparison import Method, PairedComparison, Statistic
 from tasks.analyze.power import (
     more_items_needed,
     more_repeats_needed,
@@ -49,15 +50,17 @@ class Sensitivity(Frozen):
 def sensitivity_of(found: PairedComparison | RepeatComparison) -> Sensitivity:
     """Of a difference of scores, or of a ratio of repeats."""
     if isinstance(found, RepeatComparison):
-        more = more_repeats_needed(found, threshold=1.0)
+        more = more_repeats_needed(found, threshold=none_of(found))
         return Sensitivity(smallest_drop=None, num_more=more or None, unit="repeats")
-    more = more_items_needed(found, threshold=0.0)
+    more = more_items_needed(found, threshold=none_of(found))
     return Sensitivity(smallest_drop=_smallest_drop(found), num_more=more or None, unit="items")
 
 
 def _smallest_drop(found: PairedComparison) -> float | None:
     units, error, estimate = found.num_units, found.standard_error, found.estimate
     if found.low is None or not error or estimate is None:
+        return None
+    if found.statistic is Statistic.RECOVERY:  # a share, and of an average over tasks
         return None
     alpha = 1 - found.confidence
     if found.method in (Method.EXACT, Method.SCORE) and units == found.num_items:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from flows.compare.numbers import artifacts_in_result, numbers_in
-from flows.compare.outcome import Outcome
+from flows.compare.outcome import Outcome, none_of
 from flows.compare.results import Asked, rows_of
 from flows.compare.rows import Row
 from flows.compare.subjects import Pair
@@ -179,7 +179,7 @@ def _of_row(row: Row, tolerance: float) -> NumberCheck:
         is_near, reason = False, f"not comparable: {row.reason}"
     elif row.repeats is not None:
         is_near, is_undecided, reason = _timing(row.repeats, is_near, tolerance)
-    elif not is_near and row.paired is not None and _holds(row.paired, 0.0):
+    elif not is_near and row.paired is not None and _holds(row.paired, none_of(row.paired)):
         is_undecided, reason = True, f"{_interval(row.paired)} holds no difference"
     return NumberCheck(
         name=row.what,

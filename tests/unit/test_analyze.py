@@ -181,7 +181,7 @@ def test_a_metric_that_one_model_lacks_is_an_empty_cell_with_its_reason() -> Non
     assert found["t/acc"].estimate == 1.0
     assert (found["t/f1"].estimate, found["t/f1"].reason) == (None, "not measured")
     assert gaps(rows) == [
-        "w8, t/acc: 1 items are too few for an interval (10 needed)",
+        "w8, t/acc: 1 items are too few for an interval (10 needed): needs at least 9 more",
         "w8, t/em: not measured of the baseline",
         "w8, t/f1: not measured",
     ]

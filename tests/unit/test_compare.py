@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from flows.compare.surroundings import Aspect
 from tasks.analyze.equivalence import Equivalence
 from tasks.analyze.power import paired_power
 from tasks.analyze.repeats import RepeatComparison, compare_repeats
+from tasks.evaluate.spec import Score, ScorePart
 from tests.fakes.kept_runs import MACHINE, Kept, benchmark, evaluation, keep_run, training
 
 GOOD = [1.0] * 90 + [0.0] * 10
@@ -206,6 +209,39 @@ def test_numbers_and_artifacts_of_a_result_have_readable_names():
     result = evaluation({"task": GOOD}).result.model_dump(mode="json")
     assert dict(numbers_in(result))["scores[task/acc].value"] == 0.9
     assert set(dict(artifacts_in_result(result))) == {"samples", "results", "outputs"}
+
+
+def with_average(answers: dict[str, list[float]]) -> Kept:
+    """An evaluation with the mean of its tasks as one more score."""
+    kept = evaluation(answers)
+    scores = kept.result.scores  # type: ignore[attr-defined]
+    mean = Score(
+        task="all",
+        metric="average",
+        value=statistics.fmean(score.value for score in scores),
+        num_items=sum(score.num_items for score in scores),
+        higher_is_better=True,
+        parts=tuple(
+            ScorePart(task=task, metric="acc", factor=1 / len(answers), items=task)
+            for task in answers
+        ),
+    )
+    return replace(kept, result=kept.result.model_copy(update={"scores": (*scores, mean)}))
+
+
+def test_averages_over_tasks_are_paired_by_the_items_of_their_tasks():
+    base = {task: [1.0] * 180 + [0.0] * 20 for task in "ab"}
+    worse = {task: [0.0] * 60 + [1.0] * 120 + [0.0] * 20 for task in "ab"}
+    row = rows(with_average(base), with_average(worse))["all/average"]
+    assert row.outcome is Outcome.WORSE
+    assert row.paired is not None
+    assert row.paired.low is not None
+    assert row.paired.high is not None
+    assert row.paired.low < 120 / 180 < row.paired.high < 1
+    few = {task: answers[:20] for task, answers in base.items()}
+    row = rows(with_average(few), with_average({**few, "a": [0.0, *few["a"][1:]]}))["all/average"]
+    assert row.outcome is Outcome.UNDECIDED
+    assert "too few for an interval" in (row.reason or "")
 
 
 # -- one rule, margins, what could have been seen ---------------------------------------
