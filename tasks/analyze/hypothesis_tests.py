@@ -1,4 +1,4 @@
-"""Tests beside the sign-flip test of `paired`: Wilcoxon's signed ranks, and a mean of known spread.
+"""Tests beside the sign-flip test of `paired`: Wilcoxon's signed ranks, and a mean below a threshold.
 
     wilcoxon_signed_rank([0.3, -0.1, 0.8, 0.5]).p_value
     mean_below_p_value([3.2781, 3.2776, 3.2779], threshold=3.28, sd=0.0013)
@@ -85,13 +85,21 @@ def wilcoxon_signed_rank(
     )
 
 
-def mean_below_p_value(values: Sequence[float], threshold: float, sd: float) -> float:
-    """One-sided p-value of 'the mean is at least the threshold', the spread of a value being known.
+def mean_below_p_value(values: Sequence[float], threshold: float, sd: float | None = None) -> float:
+    """One-sided p-value of 'the mean is at least the threshold', by the z test or Student's t.
 
-    The z test: p = 1 - Phi((threshold - mean) * sqrt(n) / sd). Raises ValueError without a value or
-    without a spread.
+    Where the spread of a value is known, p = 1 - Phi((threshold - mean) * sqrt(n) / sd); without it
+    the spread is that of the values, and p of Student's t. Raises ValueError without a value,
+    without a spread, or where a spread is to be told from fewer than two different values.
     """
-    if not len(values) or sd <= 0:
+    if not len(values) or (sd is not None and sd <= 0):
         raise ValueError("a z test needs a value and a spread above zero")
     mean = math.fsum(values) / len(values)
-    return NormalDist().cdf(-(threshold - mean) * math.sqrt(len(values)) / sd)
+    if sd is not None:
+        return NormalDist().cdf(-(threshold - mean) * math.sqrt(len(values)) / sd)
+    if len(set(values)) < 2:
+        raise ValueError(f"{len(values)} values that do not differ tell no spread: give `sd`")
+    from scipy import stats
+
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stats.t.sf((threshold - mean) / spread, len(values) - 1))

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.analyze.comparison import Statistic
 from tasks.analyze.equivalence import Equivalence, tost
-from tasks.analyze.hypothesis_tests import RankMethod, mean_below_p_value, wilcoxon_signed_rank
+from tasks.analyze.hypothesis_tests import RankMethod, wilcoxon_signed_rank
 from tasks.analyze.multiplicity import benjamini_hochberg, holm
 from tasks.analyze.paired import PairedItems, compare_paired, sign_flip_p_value
 from tasks.analyze.power import (
@@ -195,13 +195,3 @@ def test_wilcoxon_says_what_it_did_about_zeros_and_ties() -> None:
     assert tied.p_value == pytest.approx(2 / 32)
     assert wilcoxon_signed_rank([0.0, 0.0]).p_value == 1.0
     assert wilcoxon_signed_rank(np.linspace(-1, 3, 80).tolist()).method is RankMethod.NORMAL
-
-
-def test_the_rule_of_the_nanogpt_speed_runs_comes_out_of_a_z_test() -> None:
-    """(3.28 - mean) * sqrt(n) >= 0.004 with sigma 0.0013 is p < 0.001, one-sided (its README)."""
-    assert mean_below_p_value([3.28 - 0.004], 3.28, 0.0013) == pytest.approx(0.00105, abs=2e-5)
-    for n in (1, 5, 40):
-        passing = [3.28 - 0.00402 / math.sqrt(n)] * n
-        failing = [3.28 - 0.00398 / math.sqrt(n)] * n
-        assert mean_below_p_value(passing, 3.28, 0.0013) < 0.001
-        assert mean_below_p_value(failing, 3.28, 0.0013) > 0.001
