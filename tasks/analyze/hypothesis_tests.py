@@ -1,4 +1,4 @@
-"""Tests beside the sign-flip test of `paired`: Wilcoxon's signed ranks, and a mean below a threshold.
+"""Tests beside the sign-flip test of `paired`: Wilcoxon's signed ranks, a mean below a threshold.
 
     wilcoxon_signed_rank([0.3, -0.1, 0.8, 0.5]).p_value
     mean_below_p_value([3.2781, 3.2776, 3.2779], threshold=3.28, sd=0.0013)
