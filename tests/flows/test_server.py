@@ -116,6 +116,9 @@ def test_an_api_that_the_user_configured_is_used_instead(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(home))
+    # The server that other tests share is configured in this process.
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(control, "_known_to_prefect", lambda: None)
     assert configured_api() is None
     (home / "profiles.toml").write_text(
         'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -396,16 +396,19 @@ def test_importing_the_store_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def read_at_once(home: Path, refs: list[ArtifactRef], start: Any, failures: Any) -> None:
-    store = LocalStore(home)
-    for ref in refs:
-        start.wait(timeout=30)
-        try:
-            view = store.materialize(ref)
-            assert {path.name for path in view.iterdir()} == {f"{i:02}.txt" for i in range(40)}
-            assert all(path.read_text() for path in view.iterdir())
-        except (OSError, AssertionError) as error:
-            failures.put(repr(error))
+READ_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from tasks.artifacts import ArtifactRef
+from tasks.store.local import LocalStore
+
+store = LocalStore(Path(sys.argv[1]))
+for line in sys.stdin:
+    view = store.materialize(ArtifactRef.model_validate_json(line))
+    assert {path.name for path in view.iterdir()} == {f"{i:02}.txt" for i in range(40)}
+    assert all(path.read_text() for path in view.iterdir())
+    print("read", flush=True)
+"""
 
 
 def test_readers_that_come_at_once_never_lose_what_they_read(
@@ -418,17 +421,18 @@ def test_readers_that_come_at_once_never_lose_what_they_read(
         for i in range(40):
             (folder / f"{i:02}.txt").write_text(f"{number} {i}")
         refs.append(store.put(folder, ArtifactKind.FOLDER, "shared"))
-    processes = multiprocessing.get_context("fork")
-    start, failures = processes.Barrier(num_readers), processes.Queue()
-    readers = [
-        processes.Process(
-            target=read_at_once, args=(store.home, refs, start, failures), daemon=True
-        )
-        for _ in range(num_readers)
-    ]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join(60)
-    assert failures.empty(), failures.get()
-    assert [reader.exitcode for reader in readers] == [0] * num_readers
+    argv = [sys.executable, "-P", "-c", READ_WHEN_TOLD, str(store.home)]
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(
+                subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(num_readers)
+        ]
+        for ref in refs:
+            for reader in readers:
+                assert reader.stdin is not None
+                print(ref.model_dump_json(), file=reader.stdin, flush=True)
+            assert [reader.stdout and reader.stdout.readline() for reader in readers] == (
+                ["read\n"] * num_readers
+            )
