@@ -67,7 +67,7 @@ def parts_of_lm_eval_group(
     """Shares of lm-eval's mean over subtasks, by size or plain; none where neither is `value`."""
     known = {score.task: score for score in scores if score.label == label}
     members = [known[task] for task in subtasks if task in known]
-    if not members or len(members) != len(subtasks):
+    if not members:
         return ()
     for sizes in ([score.num_items for score in members], [1] * len(members)):
         total = sum(sizes)

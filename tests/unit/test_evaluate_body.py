@@ -195,6 +195,8 @@ def test_every_task_metric_and_group_has_a_score_with_an_error(runs: dict[str, A
     assert result.score("heldout_text", "bits_per_byte").num_items == 6
     assert result.score("heldout_text", "bits_per_byte").higher_is_better is False
     assert result.score("heldout", "acc").num_items == 10
+    [part] = result.score("heldout", "acc").parts
+    assert (part.task, part.metric, part.factor) == ("heldout_choice", "acc", 1.0)
 
 
 def test_samples_add_up_to_lm_evals_own_scores(runs: dict[str, Answer]) -> None:
@@ -318,6 +320,10 @@ def test_groups_are_averaged_with_the_examples_that_they_ask_for(runs: dict[str,
     expected = ((choice.value - 0.25) / 0.75 + answer.value) / 2
     assert result.group("ours").value == pytest.approx(expected)
     assert result.score("ours", "average").value == result.group("ours").value
+    assert [(part.task, part.factor) for part in result.score("ours", "average").parts] == [
+        ("shots", 0.5),
+        ("heldout_answer", 0.5),
+    ]
     assert result.group("theirs").value is None
     assert result.group("theirs").reason == (
         "1 of 2 tasks have no score: elsewhere was not evaluated"
