@@ -7,6 +7,7 @@ import re
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -20,6 +21,7 @@ from tasks.metrics import read_metrics
 from tasks.registry import step_of
 from tasks.spec import Spec
 from tasks.store import open_store
+from tasks.verdict import GateResult, Verdict
 from tests.fakes.figures import Figure
 from tests.fakes.quickstart import FILE, QuickstartRun, labwright, small_arguments
 
@@ -95,6 +97,22 @@ def test_every_variant_has_a_recovery_with_a_paired_interval(quickstart: Quickst
             assert found.low <= found.estimate <= found.high
 
 
+def test_the_gate_says_what_the_numbers_of_the_run_say(quickstart: QuickstartRun) -> None:
+    gate = GateResult.model_validate(quickstart.summary["gates"]["gate"])
+    assert gate == quickstart.result("gate", "gate")
+    assert gate.passed
+    quality, size = gate.criteria["quality"], gate.criteria["size"]
+    rows = {row.name: row for row in quickstart.result("analysis", "analyze").rows}
+    compared = {recovery.label: recovery.comparison for recovery in rows["w8a8"].recoveries}
+    found = compared["heldout_text/bits_per_byte"]
+    assert (quality.number, quality.low, quality.high) == (found.estimate, found.low, found.high)
+    assert quality.low is not None
+    is_sure = quality.low > quality.threshold
+    assert quality.verdict is (Verdict.PASSED if is_sure else Verdict.INCONCLUSIVE)
+    assert size.number == quickstart.result("w8a8", "compress").size_ratio
+    assert size.verdict is Verdict.PASSED
+
+
 def test_a_real_server_was_benchmarked(quickstart: QuickstartRun) -> None:
     for name in ("benchmark_baseline", "benchmark_w8a8"):
         measured = quickstart.result(name, "benchmark")
@@ -118,9 +136,9 @@ def test_the_bundle_holds_what_the_run_promised_and_unpacks_safely(
         assert any(re.search(part, name) for name in names), (part, names)
 
 
-def test_a_warm_rerun_is_cached_and_needs_no_server(
-    quickstart: QuickstartRun, figure: Figure
-) -> None:
+@pytest.fixture(scope="module")
+def rerun(quickstart: QuickstartRun) -> dict[str, Any]:
+    """The same again: what `labwright run --json` says, and how long it took."""
     variables = {
         "LABWRIGHT_HOME": str(quickstart.home),
         "PREFECT_API_URL": "http://127.0.0.1:9/api",
@@ -129,7 +147,13 @@ def test_a_warm_rerun_is_cached_and_needs_no_server(
     again = labwright("run", str(FILE), "--json", *small_arguments(), **variables)
     seconds = time.monotonic() - started
     assert again.returncode == 0, again.stderr
-    summary = json.loads(again.stdout)
+    return {**json.loads(again.stdout), "wall_s": seconds}
+
+
+def test_a_warm_rerun_is_cached_and_needs_no_server(
+    quickstart: QuickstartRun, rerun: dict[str, Any], figure: Figure
+) -> None:
+    summary, seconds = rerun, rerun["wall_s"]
     assert {step["state"] for step in summary["steps"].values()} == {"cached"}
     assert summary["id"] != quickstart.summary["id"]
     identities = {name: step["identity"] for name, step in summary["steps"].items()}
@@ -190,3 +214,89 @@ async def test_the_flow_called_from_python_finds_what_the_file_computed(
         names = {run.name: run.state_name for run in runs if run.flow_run_id == flow_run_id}
     assert len(names) == 6
     assert sorted(names.values()) == ["Cached"] * 5 + ["Completed"]
+
+
+# -- what is asked about the real run, as it is typed --------------------------------------
+
+
+def asked(quickstart: QuickstartRun, *arguments: str) -> Any:
+    """What the command printed as JSON; it ended well."""
+    said = labwright(*arguments, "--json", LABWRIGHT_HOME=str(quickstart.home))
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def test_a_run_compared_with_its_rerun_has_nothing_that_differs(
+    quickstart: QuickstartRun, rerun: dict[str, Any]
+) -> None:
+    found = asked(quickstart, "compare", quickstart.summary["id"], rerun["id"])
+    (other,) = found["others"]
+    assert other["modifications"] == []
+    assert {row["outcome"] for row in other["rows"]} == {"equal"}
+    assert len(other["rows"]) > 20
+    assert found["problems"] == []
+
+
+def test_variants_of_the_real_run_are_compared_step_against_step(
+    quickstart: QuickstartRun, rerun: dict[str, Any]
+) -> None:
+    matches = ("evaluate_baseline=evaluate_w4a16", "benchmark_baseline=benchmark_w8a8")
+    words = [word for match in matches for word in ("--match", match)]
+    names = (quickstart.summary["id"], rerun["id"])
+    found = asked(quickstart, "compare", *names, *words, "--no-worse-than", "20%")
+    rows = {row["what"]: row for row in found["others"][0]["rows"]}
+    text = rows["heldout_text/bits_per_byte"]
+    assert text["paired"]["low"] <= text["other"] - text["baseline"] <= text["paired"]["high"]
+    assert text["no_worse"]["verdict"] == "no worse"
+
+
+def test_the_facts_of_the_real_run_are_those_of_its_results(quickstart: QuickstartRun) -> None:
+    found = asked(quickstart, "analyze", str(quickstart.summary["id"]))
+    assert found["status"] == "done"
+    kinds = {fact["kind"] for fact in found["facts"]}
+    assert {"the run", "performance", "bottlenecks", "against the baseline"} <= kinds
+    row = quickstart.result("analysis", "analyze").rows[1]
+    told = [fact["numbers"].get("recovery") for fact in found["facts"]]
+    for recovery in row.recoveries:
+        assert recovery.comparison.estimate in told
+
+
+def test_the_page_of_the_real_run_is_one_file_with_its_scores(
+    quickstart: QuickstartRun, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    said = labwright(
+        "report",
+        str(quickstart.summary["id"]),
+        "--out",
+        str(page),
+        LABWRIGHT_HOME=str(quickstart.home),
+    )
+    assert said.returncode == 0, said.stderr
+    text = page.read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', text), "nothing is fetched from anywhere"
+    for name in ("baseline", *COMPRESSED, "heldout_choice", str(quickstart.summary["id"])):
+        assert name in text
+
+
+def test_a_model_of_the_real_run_is_published_with_its_files_and_a_card(
+    quickstart: QuickstartRun, tmp_path: Path
+) -> None:
+    target = tmp_path / "w8a8"
+    words = ("--to", str(target), "--step", "w8a8", "--license", "apache-2.0")
+    told = asked(quickstart, "publish", str(quickstart.summary["id"]), *words)
+    assert told["step"] == "w8a8"
+    original = quickstart.path(quickstart.result("w8a8", "compress").model)
+    for path in original.rglob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert (target / path.relative_to(original)).read_bytes() == path.read_bytes()
+    card = (target / "README.md").read_text()
+    (score,) = [
+        score
+        for score in quickstart.result("evaluate_w8a8", "evaluate").scores
+        if score.metric == "bits_per_byte"
+    ]
+    assert re.search(rf"\| heldout_text/bits_per_byte \| {score.value:.4g} \(.* to .*\) \|", card)
+    assert "concurrent 4" in card
+    assert "quant_stage" in card
+    assert (target / "labwright" / "experiment.yaml").read_text()
