@@ -1,17 +1,19 @@
 """The fields of a spec as rows of a table: name, type, default, description.
 
-Nested specs are written out with dotted names; the members of a union by their `kind`.
+Nested specs are written out with dotted names, those within a mapping or list below NAME or N; the
+members of a union by their `kind`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from tasks.annotations import is_model, members_of
 from tasks.artifacts import ArtifactRef, LocalPath, PackageFiles
@@ -39,22 +41,49 @@ class FieldRow(NamedTuple):
     description: str
 
 
-def field_rows(model: type[BaseModel], prefix: str = "") -> Iterator[FieldRow]:
-    """Every field, and below each the fields of what it holds."""
+def field_rows(
+    model: type[BaseModel], prefix: str = "", is_within: bool = False
+) -> Iterator[FieldRow]:
+    """Every field, and below each the fields of what it holds.
+
+    `is_within` a mapping or list, those that come below are not written out.
+    """
     for name, info in model.model_fields.items():
         full = f"{prefix}{name}"
         yield FieldRow(full, type_words(info), default_words(info), info.description or "")
-        members = [member for member in members_of(info.annotation) if is_nested(member)]
-        for member in members:
-            tag = tag_of(member) if len(members) > 1 else ""
-            inner = f"{full}({tag})." if tag else f"{full}."
-            rows = field_rows(member, inner)
-            yield from (row for row in rows if not (tag and row.name == f"{inner}kind"))
+        taken = taken_by(info)
+        yield from _rows_of(full, members_of(taken), is_within)
+        for holder in () if is_within else members_of(taken):
+            if items := _items(holder):
+                yield from _rows_of(f"{full}.{items[0]}", members_of(items[1]), is_within=True)
+
+
+def _rows_of(full: str, held: Iterable[Any], is_within: bool) -> Iterator[FieldRow]:
+    members = [member for member in held if is_nested(member)]
+    for member in members:
+        tag = tag_of(member) if len(members) > 1 else ""
+        inner = f"{full}({tag})." if tag else f"{full}."
+        rows = field_rows(member, inner, is_within)
+        yield from (row for row in rows if not (tag and row.name == f"{inner}kind"))
+
+
+def _items(holder: Any) -> tuple[str, Any] | None:
+    """How an item of a mapping or list is called, and its type."""
+    origin, arguments = get_origin(holder), get_args(holder)
+    if origin is dict:
+        return "NAME", arguments[1]
+    return ("N", arguments[0]) if origin in (list, tuple) and arguments else None
+
+
+def taken_by(info: FieldInfo) -> Any:
+    """What may be written there: what its validator takes, where that is declared."""
+    declared = (getattr(item, "json_schema_input_type", Any) for item in info.metadata)
+    return next((own for own in declared if own not in (Any, PydanticUndefined)), info.annotation)
 
 
 def type_words(info: FieldInfo) -> str:
     """`whole number, at least 1`"""
-    words = _words(info.annotation)
+    words = _words(taken_by(info))
     for constraint in info.metadata:
         for attribute, meaning in BOUNDS.items():
             bound = getattr(constraint, attribute, None)

@@ -59,7 +59,8 @@ def print_status(console: Console, report: RunReport) -> None:
     )
     for name, step in report.steps.items():
         if step.error:
-            console.print(Text(f"  {name}: {step.error}", style=STYLES[step.state]))
+            words = step.error.replace("\n", "\n    ")
+            console.print(Text(f"  {name}: {words}", style=STYLES[step.state]), soft_wrap=True)
     for problem in report.problems:
         console.print(Text(f"  {problem}", style="red"))
     for name, gate in report.gates.items():
@@ -113,11 +114,35 @@ def _comparison(result: object) -> Table:
     if not isinstance(result, AnalyzeResult):
         raise TypeError(f"{type(result).__name__} is no analysis")
     headers, lines = comparison_table(result.rows)
+    headers = [
+        header.replace(", recovery", "\nrecovery").replace(" interval)", ")") for header in headers
+    ]
+    return table_that_fits(headers, lines, stdout_console())
+
+
+def table_that_fits(headers: list[str], lines: list[list[str]], console: Console) -> Table:
+    """One line a variant; where that is wider than the console, one block a variant."""
     table = Table(box=None, pad_edge=False)
     for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if index else "left")
+        table.add_column(header, justify="right" if index else "left", no_wrap=True)
     for line in lines:
         table.add_row(*(Text(cell) for cell in line))
+    at_will = console.options.update(max_width=sys.maxsize)
+    if console.measure(table, options=at_will).maximum <= console.width:
+        return table
+    return _blocks(headers, lines)
+
+
+def _blocks(headers: list[str], lines: list[list[str]]) -> Table:
+    """Each variant by itself, one value below the other."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(no_wrap=True)
+    for name, *cells in lines:
+        table.add_row(Text(name, style="bold not dim"), "")
+        for header, cell in zip(headers[1:], cells, strict=True):
+            if cell:
+                table.add_row("  " + header.replace("\n", ", "), Text(cell))
     return table
 
 
@@ -130,7 +155,8 @@ def next_commands(report: RunReport) -> list[str]:
     here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     labwright = command_name()
     show = f"{labwright} show {report.id}"
-    run = f"{labwright} run {shlex.quote(str(here))}"
+    words = [str(here), *(word for typed in report.overrides for word in ("--set", typed))]
+    run = f"{labwright} run {shlex.join(words)}"
     if report.status is RunStatus.DONE:
         kinds = {step.kind for step in report.steps.values()}
         kind = next((kind for kind in ("compress", "train", "command") if kind in kinds), "train")

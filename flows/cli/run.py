@@ -32,8 +32,11 @@ from flows.experiment import (
     resume_experiment,
     run_experiment,
 )
+from flows.experiment.plan import runs_every_time
 from tasks.errors import Problem, SpecError
 from tasks.scrubbing import scrub
+
+EVERY_TIME = "runs every time: says no inputs"
 
 
 def run(file: Path, overrides: Sequence[str], as_json: bool) -> int:
@@ -104,6 +107,9 @@ def validate(files: Sequence[Path], overrides: Sequence[str]) -> None:
             problems += error.problems
         else:
             print(f"{file}: sound, {counted(len(experiment.steps), 'step')}")
+            for name, step in experiment.steps.items():
+                if runs_every_time(step):
+                    print(f"  {name}: {EVERY_TIME}; `inputs: {{}}` says that it reads none")
     if problems:
         raise SpecError(problems)
 
@@ -119,7 +125,8 @@ def dry_run(file: Path, overrides: Sequence[str], as_json: bool) -> None:
                 "state": planned.state.value,
                 "identity": planned.identity,
                 "upstream": planned.step.upstream,
-                "reason": scrub(planned.reason) or None,
+                "reason": scrub(planned.reason)
+                or (EVERY_TIME if runs_every_time(planned.step) else None),
             }
             for name, planned in found.steps.items()
         }
@@ -144,6 +151,9 @@ def plan_table(found: Plan) -> Table:
         words = planned.state.value
         if planned.state is PlanState.DEPENDS:
             words = "will run once the steps before it have"
+            words += f"; {EVERY_TIME}" if runs_every_time(planned.step) else ""
+        elif planned.state is PlanState.WILL_RUN and runs_every_time(planned.step):
+            words = EVERY_TIME
         elif planned.reason:
             words = scrub(planned.reason)
         table.add_row(

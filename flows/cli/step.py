@@ -57,7 +57,7 @@ def print_fields(kind: str) -> None:
         for column in ("name", "type", "default", "what it is"):
             if is_spec or column != "default":
                 table.add_column(column, overflow="fold", no_wrap=column == "name")
-        for row in field_rows(model):
+        for row in field_rows(model, is_within=not is_spec):
             cells = [Text(row.name, style="bold"), Text(row.type, style="cyan")]
             cells += [Text(row.default)] if is_spec else []
             table.add_row(*cells, Text(row.description))

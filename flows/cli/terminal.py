@@ -95,7 +95,7 @@ class PlainLines(Watcher):
         seconds = f" in {duration_words(now.seconds)}" if now.seconds else ""
         self._say(f"{step}: {now.state.value}{seconds}")
         if now.error:
-            self._say(f"  {now.error}")
+            self._say("  " + now.error.replace("\n", "\n  "))
 
     def said(self, message: str) -> None:
         self._say(message)

@@ -57,6 +57,11 @@ class Plan:
         return all(planned.state in known for planned in self.steps.values())
 
 
+def runs_every_time(step: ExperimentStep) -> bool:
+    """Whether nobody can know what the step reads: a script that declares no inputs."""
+    return issubclass(step.step.spec_type, CommandSpec) and step.fields.get("inputs") is None
+
+
 def plan(experiment: Experiment, look: Look, occasion: str = "") -> Plan:
     """Look each step up, as far as the results before it are known.
 

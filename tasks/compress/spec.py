@@ -46,7 +46,12 @@ def _read_recipe(value: Any, info: ValidationInfo) -> Recipe | ArtifactRef:
     return Recipe.model_validate(parse_recipe(value, base_dir))
 
 
-RecipeInput = Annotated[Recipe | ArtifactRef, BeforeValidator(_read_recipe)]
+RecipeInput = Annotated[
+    Recipe | ArtifactRef,
+    BeforeValidator(
+        _read_recipe, json_schema_input_type=str | Path | list[dict[str, Any]] | ArtifactRef
+    ),
+]
 
 
 class CompressSpec(Spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flows.cli import outcome
 from flows.cli.errors import explain
@@ -443,6 +445,68 @@ def test_what_to_type_next_is_what_helps(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     unmet = outcome.next_commands(ended(tmp_path, RunStatus.PARTIAL_SUCCESS, StepState.DONE))
     assert unmet == ["labwright show 01RUN", f"ls -R {logs}", "labwright run /a/b.yaml"]
+
+
+def test_what_to_type_next_keeps_the_values_that_were_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LABWRIGHT_HOME", str(tmp_path))
+    monkeypatch.setattr(outcome, "command_name", lambda: "labwright")
+    for status in (RunStatus.PARTIAL_SUCCESS, RunStatus.DONE):
+        run = ended(tmp_path, status, StepState.DONE)
+        run = run.model_copy(update={"overrides": ("steps.a.x=1", "steps.a.y=[1, 2]")})
+        words = [words for words in outcome.next_commands(run) if " run " in words]
+        assert words[0].startswith(
+            "labwright run /a/b.yaml --set steps.a.x=1 --set 'steps.a.y=[1, 2]'"
+        )
+
+
+def test_the_later_lines_of_an_error_stand_below_it(tmp_path: Path):
+    run = ended(tmp_path, RunStatus.FAILED, StepState.FAILED)
+    step = run.steps["one"].model_copy(update={"error": "no data\nin /data\n  logs: /x"})
+    console = Console(file=io.StringIO(), width=40)
+    outcome.print_status(console, run.model_copy(update={"steps": {"one": step}}))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.splitlines()[1:] == ["  one: no data", "    in /data", "      logs: /x"]
+
+
+def test_a_comparison_is_never_wider_than_the_console():
+    headers = ["model", "size", "acc\nrecovery (95%)"]
+    lines = [["base", "1.8 MiB", "0.3"], ["w8a8", "1.4 MiB (79%)", "0.3  100.0% (94.0–106.4)"]]
+    narrow = Console(file=io.StringIO(), width=60)
+    narrow.print(outcome.table_that_fits(headers, lines, narrow))
+    said = narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert "w8a8   1.4 MiB (79%)  0.3  100.0% (94.0–106.4)" in said
+    narrow = Console(file=io.StringIO(), width=50)
+    narrow.print(
+        outcome.table_that_fits([*headers, "tokens/s"], [[*x, "7"] for x in lines], narrow)
+    )
+    rows = [line.rstrip() for line in narrow.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert {"base", "w8a8"} <= set(rows)
+    assert any(row.endswith("0.3  100.0% (94.0–106.4)") for row in rows)
+
+
+def test_the_help_of_a_step_names_the_fields_of_what_a_mapping_holds(home: Path):
+    said = labwright(home, "step", "gate", "--help").stdout
+    assert "criteria.NAME(latency).percentile" in said
+    assert "criteria.NAME(recovery).baseline.samples" in said
+    (recipe,) = [row for row in field_rows(step_of("compress").spec_type) if row.name == "recipe"]
+    assert recipe.type.startswith("text or path")
+
+
+def test_a_script_that_says_no_inputs_is_named_before_it_runs_again(home: Path, tmp_path: Path):
+    (tmp_path / "x.yaml").write_text(
+        "steps:\n  mine: {kind: command, script: echo}\n"
+        "  other: {kind: command, script: echo, inputs: {}}\n"
+    )
+    said = labwright(home, "validate", "x.yaml", cwd=tmp_path).stdout
+    assert "mine: runs every time: says no inputs" in said
+    assert "other" not in said
+    planned = json.loads(
+        labwright(home, "run", "x.yaml", "--dry-run", "--json", cwd=tmp_path).stdout
+    )
+    assert planned["steps"]["mine"]["reason"] == "runs every time: says no inputs"
+    assert planned["steps"]["other"]["reason"] is None
 
 
 def test_a_script_without_inputs_runs_every_time_by_itself(home: Path, tmp_path: Path):
