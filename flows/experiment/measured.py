@@ -51,7 +51,7 @@ def measured_steps(
         try:
             found[name] = measured_step(store, name, step.kind, step.identity)
         except (LabwrightError, ValueError) as error:
-            lost[name] = str(error)
+            lost[name] = str(error).partition("\n")[0]  # pydantic lists every field below
     return found, lost
 
 
