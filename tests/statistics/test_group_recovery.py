@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 
 from tasks.analyze.comparison import Method, PairedComparison, Statistic
-from tasks.analyze.group_recovery import (
-    Metric,
-    StratifiedRatio,
-    Stratum,
-    group_recoveries,
-    group_recovery,
-)
+from tasks.analyze.group_recovery import group_recoveries, group_recovery
 from tasks.analyze.paired import PairedItems, compare_paired
 from tasks.analyze.rows import Sample, Samples
+from tasks.analyze.strata import Metric, StratifiedRatio, Stratum
 from tasks.evaluate.spec import Score, ScorePart
 
 LEAST_COVERAGE = 0.94
