@@ -8,6 +8,8 @@ With 80% power at the comparison's own level; a correction over many tests asks 
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 from pydantic import Field
 
 from flows.compare.outcome import none_of
@@ -62,9 +64,14 @@ def _smallest_drop(found: PairedComparison) -> float | None:
         return None
     if found.statistic is Statistic.RECOVERY:  # a share, and of an average over tasks
         return None
-    alpha = 1 - found.confidence
+    if found.high is None:
+        return None
+    alpha, reach = 1 - found.confidence, max(estimate - found.low, found.high - estimate)
     if found.method in (Method.EXACT, Method.SCORE) and units == found.num_items:
         # Items are 0 or 1: the square of a difference is 1 where the two differ.
         discordance = min(1.0, error**2 * (units - 1) + estimate**2)
-        return smallest_detectable_drop(units, discordance=discordance, alpha=alpha)
-    return smallest_detectable_drop(units, sd=error * units**0.5, alpha=alpha)
+        drop = smallest_detectable_drop(units, discordance=discordance, alpha=alpha)
+        return None if drop is None else max(drop, reach)
+    # The interval may reach farther than its standard error, for losses that were not seen.
+    normal = NormalDist()
+    return reach * (1 + normal.inv_cdf(0.8) / normal.inv_cdf(1 - alpha / 2))
