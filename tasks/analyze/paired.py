@@ -163,7 +163,7 @@ class PairedQuestion:
         estimate, method, reason = None, Method.NONE, None
         if not len(base):
             reason = "no item was answered by both"
-        elif statistic is Statistic.RECOVERY and min(base.sum(), variant.sum()) <= 0:
+        elif statistic is Statistic.RECOVERY and min(base.sum(), bottom.sum()) <= 0:
             reason = "a score at or below zero has no recovery"
         else:
             estimate = float(top.sum() / bottom.sum())

@@ -102,3 +102,14 @@ def test_items_that_cannot_be_paired_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         PairedItems.of(*arguments)
+
+
+def test_a_model_that_lost_everything_has_a_recovery_of_zero_with_an_interval() -> None:
+    lost = compare_paired(PairedItems.of([1.0] * 20 + [0.0] * 20, [0.0] * 40), Statistic.RECOVERY)
+    assert lost.estimate == 0.0
+    assert lost.low == 0.0
+    assert lost.high is not None
+    assert 0.0 < lost.high < 0.5
+    nothing = compare_paired(PairedItems.of([0.0] * 40, [1.0] * 40), Statistic.RECOVERY)
+    assert nothing.estimate is None
+    assert nothing.low is None
