@@ -16,7 +16,7 @@ from importlib.resources import files
 import jinja2
 
 from tasks.analyze.spec import VariantRow
-from tasks.analyze.table import comparison_table, gaps, percent
+from tasks.analyze.table import comparison_table, gaps, interval_notes, percent
 
 Part = tuple[str, bool]  # a piece of text, and whether it is a number that is not in the facts
 
@@ -109,6 +109,7 @@ def render_page(page: Page) -> str:
         baseline=page.baseline,
         confidence=percent(page.confidence),
         gaps=gaps(page.rows),
+        interval_notes=interval_notes(page.rows),
         headers=headers,
         lines=lines,
         rows=page.rows,

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tasks.analyze.comparison import Method
 from tasks.analyze.spec import Latency, Recovery, VariantRow
 
 ABSENT = ""
 MEBIBYTE = 1 << 20
 NARROW = 0.01  # an interval below one percent is told with a digit more
+
+# Why an interval is as wide as it is.
+INTERVAL_WORDS = {
+    Method.EXACT: "exact, as agreement on few items or sources proves little",
+    Method.SCORE: "score interval of paired proportions",
+    Method.STRATIFIED: "from the items of every task in the average",
+    Method.UNSEEN: "leaves room for a rare loss that so many do not show; more sources narrow it",
+}
 
 
 def comparison_table(rows: Sequence[VariantRow]) -> tuple[list[str], list[list[str]]]:
@@ -43,6 +52,17 @@ def gaps(rows: Sequence[VariantRow]) -> list[str]:
         for recovery in row.recoveries
         if recovery.comparison.reason is not None
     ]
+
+
+def interval_notes(rows: Sequence[VariantRow]) -> list[str]:
+    """How each metric's interval was made, from how many independent units."""
+    notes = {
+        f"{recovery.label} ({recovery.comparison.num_units} independent units): {words}": None
+        for row in rows
+        for recovery in row.recoveries
+        if (words := INTERVAL_WORDS.get(recovery.comparison.method))
+    }
+    return list(notes)
 
 
 def _line(row: VariantRow, metrics: Sequence[str], has_serving: bool) -> list[str]:

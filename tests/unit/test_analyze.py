@@ -24,7 +24,7 @@ from tasks.analyze.rows import (
     summarise_serving,
 )
 from tasks.analyze.spec import AnalyzeSpec, Evaluation, Variant
-from tasks.analyze.table import comparison_table, gaps
+from tasks.analyze.table import comparison_table, gaps, interval_notes
 from tasks.artifacts import ArtifactKind, ArtifactRef, describe
 from tasks.benchmark.spec import LoadPoint, Percentiles
 from tasks.body import BodyContext
@@ -188,6 +188,17 @@ def test_a_metric_that_one_model_lacks_is_an_empty_cell_with_its_reason() -> Non
     headers, lines = comparison_table(rows)
     cells = dict(zip(headers[4:], lines[1][4:], strict=True))
     assert cells == {"f1, recovery (95% interval)": ""}
+
+
+def test_the_page_says_why_an_interval_is_as_wide_as_it_is() -> None:
+    score = Score(task="t", metric="acc", value=1.0, num_items=1, higher_is_better=True)
+    samples = ArtifactRef(kind=ArtifactKind.SAMPLES, digest="0" * 64, size_bytes=1, name="s")
+    variant = Variant(evaluations=(Evaluation(scores=(score,), samples=samples),))
+    items = {("t", "acc"): {str(i): Sample(float(i % 2), 1.0, None) for i in range(40)}}
+    rows = compare_variants("a", {"a": variant, "b": variant}, {"a": items, "b": items}, 0.95)
+    assert interval_notes(rows) == [
+        "t/acc (40 independent units): exact, as agreement on few items or sources proves little"
+    ]
 
 
 @pytest.mark.parametrize(("confidence", "words"), [(0.9, "90%"), (0.999, "99.9%")])
