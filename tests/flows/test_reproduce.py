@@ -18,7 +18,6 @@ import pytest
 from flows.cli.reproduce import reproduce
 from flows.cli.show import show_lineage
 from flows.compare.subjects import Pair
-from flows.experiment.measured import MeasuredStep, read_items
 from flows.experiment import (
     RunFolder,
     Watcher,
@@ -27,6 +26,7 @@ from flows.experiment import (
     load_experiment,
     run_experiment,
 )
+from flows.experiment.measured import MeasuredStep, read_items
 from flows.reproduce import Likeness, ReproductionOptions, reproduce_run, reproductions_of
 from flows.reproduce.again import Cancelled
 from flows.reproduce.judge import is_within, judged
