@@ -105,6 +105,8 @@ def _ratio(
     baseline_score: Score, variant_score: Score, baseline: Samples, variant: Samples
 ) -> StratifiedRatio:
     """ValueError where there is no ratio of the two averages, in words."""
+    if not (baseline_score.higher_is_better and variant_score.higher_is_better):
+        raise ValueError("an average has a recovery only where higher is better")
     clamped = [p.task for p in (*baseline_score.parts, *variant_score.parts) if p.is_clamped]
     if clamped:
         raise ValueError(f"{clamped[0]} is below guessing and counts as 0: it has no recovery")

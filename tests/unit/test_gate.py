@@ -263,6 +263,26 @@ def test_recovery_of_an_average_is_paired_within_its_tasks(bench: Bench) -> None
     assert "the variant has no g/all/average" in lost.words
 
 
+def test_an_average_where_lower_is_better_is_missing_and_not_passed_for_its_errors(
+    bench: Bench,
+) -> None:
+    def evaluation(errors: float) -> Evaluation:
+        one = bench.evaluation(answers(400, errors), higher_is_better=False)
+        part = ScorePart(task="text", metric="acc", factor=1.0, items="text")
+        group = one.scores[0].model_copy(update={"task": "g", "parts": (part,)})
+        return Evaluation(scores=(*one.scores, group), samples=one.samples)
+
+    found = bench.judge(
+        kind="recovery",
+        metric="g/acc",
+        baseline=evaluation(0.5),
+        variant=evaluation(0.8),
+        threshold=0.99,
+    )
+    assert found.verdict is Verdict.MISSING
+    assert "where higher is better" in found.words
+
+
 def test_lower_is_better_where_the_task_says_so(bench: Bench) -> None:
     rng = random.Random(1)
     base = [rng.uniform(1, 3) for _ in range(80)]
