@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tasks.analyze.rows import Sample
-from tasks.evaluate.spec import Score
+from tasks.evaluate.spec import Score, ScorePart
 from tasks.gate.measures import MIN_STDERR_ITEMS, score
 
 LEAST_COVERAGE = 0.94
@@ -67,6 +67,18 @@ def test_the_standard_error_of_an_average_of_tasks_covers_the_truth(
             covered += found.low <= truth <= found.high
     assert offered > 0.95 * 2_000
     assert covered / offered >= LEAST_COVERAGE - 0.01  # two standard errors
+
+
+def test_an_average_that_guessing_is_taken_out_of_has_no_interval_of_its_standard_error() -> None:
+    """Taken as of 0/1 items, 300 to 3,000 at 0.255 are covered 83% to 91% (0.25 is guessing)."""
+    plain = ScorePart(task="a", metric="acc", factor=0.5, items="a")
+    guessed = ScorePart(task="b", metric="acc", factor=0.5, items="b", random_score=0.25)
+    whole = average([(400, 500), (150, 500)])
+    assert score(whole.model_copy(update={"parts": (plain, plain)}), None, 0.95).has_interval
+    found = score(whole.model_copy(update={"parts": (plain, guessed)}), None, 0.95)
+    assert not found.has_interval
+    assert found.number == whole.value
+    assert "guessing is taken out of" in found.reason
 
 
 @pytest.mark.parametrize("num_items", [30, 100])
