@@ -112,7 +112,7 @@ def _ratio(
         raise ValueError(f"{clamped[0]} is below guessing and counts as 0: it has no recovery")
     if baseline_score.parts != variant_score.parts:
         raise ValueError("the two averages are not made of the same tasks in the same way")
-    if min(baseline_score.value, variant_score.value) <= 0:
+    if baseline_score.value <= 0:
         raise ValueError("a score at or below zero has no recovery")
     by_task: dict[str, list[ScorePart]] = defaultdict(list)
     for part in baseline_score.parts:

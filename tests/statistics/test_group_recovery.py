@@ -221,6 +221,22 @@ def test_two_metrics_of_one_task_are_paired_with_each_other() -> None:
     assert (twice.low, twice.high) == (pytest.approx(once.low), pytest.approx(once.high))
 
 
+@pytest.mark.parametrize(("guess", "expected"), [(0.0, 0.0), (0.25, -0.4)])
+def test_a_model_that_lost_everything_has_recovered_nothing_for_sure(
+    guess: float, expected: float
+) -> None:
+    """Below guessing where that is taken out: its recovery is below zero, and not cut off there."""
+    nothing: Samples = {
+        key: {item: one._replace(numerator=0.0) for item, one in items.items()}
+        for key, items in BASE.items()
+    }
+    found = recovery(parts_of("a", "b", guess=guess), other=nothing)
+    assert found.estimate == pytest.approx(expected, abs=0.1)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < (found.estimate or 0.0) < found.high < 0.1
+
+
 def clamped(parts: tuple[ScorePart, ...]) -> tuple[ScorePart, ...]:
     return (parts[0].model_copy(update={"is_clamped": True}), *parts[1:])
 
@@ -234,7 +250,7 @@ def test_what_has_no_recovery_says_why() -> None:
         (good.model_copy(update={"parts": clamped(parts)}), good, BASE, "a is below guessing and"),
         (good, None, BASE, "the variant has no g/average"),
         (good, average(BASE, parts_of("b", "a")), BASE, "not made of the same tasks"),
-        (good, good.model_copy(update={"value": 0.0}), BASE, "at or below zero"),
+        (good.model_copy(update={"value": 0.0}), good, BASE, "at or below zero"),
         (good, good, lost, "the variant has no items of b/acc"),
         (good, good, few, "180 items of a/acc were answered by one of the two only"),
     ]

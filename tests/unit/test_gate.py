@@ -255,6 +255,7 @@ def test_recovery_of_an_average_is_paired_within_its_tasks(bench: Bench) -> None
 
     assert of(evaluation(0.8), 0.97).verdict is Verdict.PASSED
     assert of(evaluation(0.6)).verdict is Verdict.FAILED
+    assert of(evaluation(0.0)).verdict is Verdict.FAILED  # as bad as can be is not missing
     assert of(evaluation(0.79)).verdict is Verdict.INCONCLUSIVE
     clamped = of(evaluation(0.8, is_clamped=True))
     assert clamped.verdict is Verdict.MISSING
