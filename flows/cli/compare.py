@@ -170,6 +170,8 @@ def _results(rows: Sequence[Row], margin: float | None) -> Table:
 def _claim(row: Row) -> Text:
     if row.no_worse is None:
         return Text("")
+    if row.no_worse.reason is not None:
+        return Text(row.no_worse.reason)
     words, style = CLAIMS[row.no_worse.verdict]
     p_value = row.no_worse.p_corrected
     return Text(words if p_value is None else f"{words} (p {p_value:.2g})", style=style)

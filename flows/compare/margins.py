@@ -34,6 +34,12 @@ class NoWorse(Frozen):
     verdict: Equivalence = Field(
         default=Equivalence.UNDECIDED, description="What is shown after the correction."
     )
+    reason: str | None = Field(default=None, description="Why there was no test, where none is.")
+
+
+def untested(margin: float, reason: str) -> NoWorse:
+    """Of a number that no test is made for."""
+    return NoWorse(margin=margin, p_no_worse=None, p_worse=None, reason=reason)
 
 
 def of_items(items: PairedItems, margin: float, higher_is_better: bool) -> NoWorse:

@@ -38,6 +38,7 @@ QUANTITIES = {
 LOWER_IS_BETTER = ("size_bytes", "loss")
 DERIVED = ("analyze", "gate")  # what they say is computed from the other steps' numbers
 NO_SAMPLES = "a score without items: no interval"
+UNTESTED = "not tested for an average over tasks"
 DAMAGED = "its items cannot be read"  # what is wrong with them, the run's problems say
 
 
@@ -129,7 +130,10 @@ def _score(
         return not_comparable(row, DAMAGED)
     if before.parts and after.parts:
         average = group_recovery(before, after, samples[0], samples[1], asked.confidence)
-        return row.model_copy(update={"paired": average, "reason": average.reason})
+        update: dict[str, Any] = {"paired": average, "reason": average.reason}
+        if asked.margin is not None:
+            update["no_worse"] = margins.untested(asked.margin, UNTESTED)
+        return row.model_copy(update=update)
     if key not in samples[0] or key not in samples[1]:
         if before.num_items != after.num_items:
             return not_comparable(row, f"{before.num_items} items against {after.num_items}")
@@ -139,7 +143,7 @@ def _score(
     except ValueError as error:
         return not_comparable(row, str(error))
     compared = compare_paired(items, Statistic.DIFFERENCE, confidence=asked.confidence)
-    update: dict[str, Any] = {"paired": compared, "reason": compared.reason}
+    update = {"paired": compared, "reason": compared.reason}
     if asked.margin is not None and score.higher_is_better is not None:
         update["no_worse"] = margins.of_items(items, asked.margin, score.higher_is_better)
     return row.model_copy(update=update)

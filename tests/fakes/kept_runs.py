@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from flows.experiment.record import StepReport
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.benchmark.spec import BenchmarkResult, LoadPoint, Percentiles
 from tasks.contents import artifacts_in
-from tasks.evaluate.spec import EvaluateResult, Score
+from tasks.evaluate.spec import EvaluateResult, Score, ScorePart
 from tasks.spec import Result
 from tasks.store import Record, open_store
 from tasks.train.spec import TrainResult
@@ -118,6 +119,24 @@ def evaluation(
         outputs=kept_file("", ArtifactKind.FILE, "outputs.jsonl"),
     )
     return Kept("evaluate", result, spec or {}, {"hardware": MACHINE, **provenance})
+
+
+def with_average(answers: dict[str, list[float]]) -> Kept:
+    """An evaluation with the mean of its tasks as one more score."""
+    kept = evaluation(answers)
+    scores = kept.result.scores  # type: ignore[attr-defined]
+    mean = Score(
+        task="all",
+        metric="average",
+        value=statistics.fmean(score.value for score in scores),
+        num_items=sum(score.num_items for score in scores),
+        higher_is_better=True,
+        parts=tuple(
+            ScorePart(task=task, metric="acc", factor=1 / len(answers), items=task)
+            for task in answers
+        ),
+    )
+    return replace(kept, result=kept.result.model_copy(update={"scores": (*scores, mean)}))
 
 
 def benchmark(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,15 @@ from flows.compare.surroundings import Aspect
 from tasks.analyze.equivalence import Equivalence
 from tasks.analyze.power import paired_power
 from tasks.analyze.repeats import RepeatComparison, compare_repeats
-from tasks.evaluate.spec import Score, ScorePart
-from tests.fakes.kept_runs import MACHINE, Kept, benchmark, evaluation, keep_run, training
+from tests.fakes.kept_runs import (
+    MACHINE,
+    Kept,
+    benchmark,
+    evaluation,
+    keep_run,
+    training,
+    with_average,
+)
 
 GOOD = [1.0] * 90 + [0.0] * 10
 BAD = [0.0] * 30 + [1.0] * 60 + [0.0] * 10
@@ -211,24 +216,6 @@ def test_numbers_and_artifacts_of_a_result_have_readable_names():
     assert set(dict(artifacts_in_result(result))) == {"samples", "results", "outputs"}
 
 
-def with_average(answers: dict[str, list[float]]) -> Kept:
-    """An evaluation with the mean of its tasks as one more score."""
-    kept = evaluation(answers)
-    scores = kept.result.scores  # type: ignore[attr-defined]
-    mean = Score(
-        task="all",
-        metric="average",
-        value=statistics.fmean(score.value for score in scores),
-        num_items=sum(score.num_items for score in scores),
-        higher_is_better=True,
-        parts=tuple(
-            ScorePart(task=task, metric="acc", factor=1 / len(answers), items=task)
-            for task in answers
-        ),
-    )
-    return replace(kept, result=kept.result.model_copy(update={"scores": (*scores, mean)}))
-
-
 def test_averages_over_tasks_are_paired_by_the_items_of_their_tasks():
     base = {task: [1.0] * 180 + [0.0] * 20 for task in "ab"}
     worse = {task: [0.0] * 60 + [1.0] * 120 + [0.0] * 20 for task in "ab"}
@@ -289,6 +276,20 @@ def test_no_worse_is_shown_refuted_or_left_open():
         (row,) = compare_runs(runs, {}, margin=0.01).others[0].rows
         assert row.no_worse is not None
         assert row.no_worse.verdict is verdict
+
+
+def test_an_average_says_that_no_worse_is_not_tested_of_it():
+    answers = {task: [1.0] * 180 + [0.0] * 20 for task in "ab"}
+    kept = (with_average(answers), with_average({**answers, "a": [0.0, *answers["a"][1:]]}))
+    runs = [keep_run({"it": one}) for one in kept]
+    found = {row.what: row for row in compare_runs(runs, {}, margin=0.01).others[0].rows}
+    claim = found["all/average"].no_worse
+    assert claim is not None
+    assert claim.reason == "not tested for an average over tasks"
+    assert claim.p_corrected is None
+    tested = found["a/acc"].no_worse
+    assert tested is not None
+    assert tested.reason is None
 
 
 def test_speeds_are_no_worse_by_their_repeats():
