@@ -14,6 +14,7 @@ from typing import Any
 
 from flows.experiment.measured import MeasuredStep, read_items
 from flows.publish.choose import Chosen, is_of
+from tasks.analyze.group_recovery import group_recovery
 from tasks.analyze.rows import Samples, by_load, median_latency, recoveries
 from tasks.analyze.spec import Recovery
 from tasks.analyze.table import latency_words, recovery_words
@@ -45,12 +46,12 @@ def scores_of(
             value = f"{score.value:.4g}"
             if interval.has_interval:
                 value += f" ({interval.low:.4g} to {interval.high:.4g})"
-            kept = _recovery(score, samples, baseline)
+            kept = _recovery(score, known.get(key), samples, baseline)
             yield ScoreRow(
                 metric=f"{score.task}/{score.label}",
                 score=value,
                 baseline=f"{known[key].value:.4g}" if key in known else "",
-                recovery=recovery_words(kept) if kept is not None else "",
+                recovery=_words(kept) if kept is not None else "",
                 num_items=score.num_items,
             )
 
@@ -70,13 +71,23 @@ def _asked(record: Record) -> dict[str, Any]:
     return {key: value for key, value in record.spec.items() if key != "model"}
 
 
-def _recovery(score: Score, samples: Samples, baseline: Samples) -> Recovery | None:
+def _recovery(
+    score: Score, base: Score | None, samples: Samples, baseline: Samples
+) -> Recovery | None:
+    """Of an average, by the items of its tasks; `base` is the base model's score."""
     key = (score.task, score.label)
+    if base is not None and base.parts and base.higher_is_better:
+        compared = group_recovery(base, score, baseline, samples, CONFIDENCE)
+        return Recovery(task=score.task, metric=score.label, comparison=compared)
     if key not in samples or key not in baseline or score.higher_is_better is None:
         return None
     pair = ({key: baseline[key]}, {key: samples[key]})
     (found,) = recoveries({key: score.higher_is_better}, *pair, CONFIDENCE)
     return found
+
+
+def _words(kept: Recovery) -> str:
+    return recovery_words(kept) or kept.comparison.reason or ""
 
 
 def serving_of(result: BenchmarkResult) -> Iterator[ServingRow]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from flows.experiment import RunFolder
 from flows.experiment.bundle import make_bundle
 from flows.experiment.record import RunReport, StepReport, StepState
 from flows.publish import choose, measured_of
+from flows.publish.measurements import scores_of
 from tasks.artifacts import ArtifactKind, ArtifactRef
 from tasks.errors import Corrupted, EnvironmentMissing, SpecError, StoreError
 from tasks.publish import Card, ScoreRow, publish_folder, render_card
 from tasks.publish.hub import token_of
 from tasks.store import Record, Store, open_store
+from tests.fakes import kept_runs
 from tests.fakes.quickstart import labwright
 
 TOKEN = "hf_" + "secret0" * 5
@@ -196,6 +200,40 @@ def test_a_card_is_not_written_while_something_of_its_run_cannot_be_read(small: 
     small.store.set_aside("evaluate", str(step.identity))
     with pytest.raises(StoreError, match=r"cannot be read whole: after: its record .* is gone"):
         measured_of(small.report, small.store)
+
+
+def right(num_items: int, num_wrong: int) -> list[float]:
+    return [0.0] * num_wrong + [1.0] * (num_items - num_wrong)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "recovery"),
+    [
+        ({"a": 200, "b": 200}, right(200, 80), r"66\.7% \(\d\d\.\d–\d\d\.\d\)"),
+        ({"a": 20, "b": 20}, right(20, 4), r"88\.9% \(no interval\)"),
+        ({"a": 20}, right(20, 4), "the two averages are not made of the same tasks in .*"),
+    ],
+)
+def test_an_average_over_tasks_has_its_recovery_or_says_why_not(
+    small: Home, before: dict[str, int], after: list[float], recovery: str
+):
+    answers = {
+        "before": {task: right(num_items, num_items // 10) for task, num_items in before.items()},
+        "after": {"a": after, "b": after},
+    }
+    models = {"before": small.base, "after": small.w8}
+    run = kept_runs.keep_run(
+        {
+            name: replace(kept_runs.with_average(given), spec={"model": models[name]})
+            for name, given in answers.items()
+        }
+    )
+    report = run.read()
+    assert report is not None
+    chosen = choose(small.report, measured_of(small.report, small.store), "w8")
+    rows = scores_of(chosen, measured_of(report, small.store), small.store)
+    (average,) = (row for row in rows if row.metric == "all/average")
+    assert re.fullmatch(recovery, average.recovery)
 
 
 def test_what_was_not_stated_is_not_claimed(small: Home, tmp_path: Path):
