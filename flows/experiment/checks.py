@@ -221,16 +221,15 @@ def contains_sections(promise: ContainsSections, path: Path, name: str) -> list[
 def statistical_test(promise: StatisticalTest, evidence: Evidence) -> list[str]:
     """Nothing if a paired permutation test supports the claim at its level."""
     from tasks.analyze.paired import sign_flip_p_value
-    from tasks.analyze.rows import pair, parse_samples, read_samples
+    from tasks.analyze.rows import pair, samples_at
     from tasks.analyze.sign_flips import Alternative
 
     sides = []
     for reference in (promise.baseline, promise.variant):
         path, _ = evidence.artifact(reference)
         path = path / "samples.jsonl" if path.is_dir() else path
-        lines = path.read_text(encoding="utf-8").splitlines()
         try:
-            samples = read_samples(parse_samples(lines))
+            samples = samples_at([path])
         except ValueError as error:
             raise ValueError(f"{reference}: {error}") from error
         keys = [

@@ -280,6 +280,24 @@ def test_statistical_test_supports_a_claim_only_if_it_is_true(
     assert (report.state is DeliverableState.DELIVERED) is is_met
 
 
+def test_a_line_of_samples_ends_where_the_file_has_it_end(evidence: Evidence):
+    sides = {}
+    for name in ("samples", "other"):
+        ref = getattr(evidence.results["eval"], name)
+        sides[ref.digest] = evidence.folder / f"{name}-wide.jsonl"
+        text = evidence.materialize(ref).read_text(encoding="utf-8")
+        sides[ref.digest].write_text(text.replace('"t"', '"t\u2028"'), encoding="utf-8")
+        assert "\u2028" in sides[ref.digest].read_text(encoding="utf-8")
+    report = look(
+        Evidence(evidence.results, lambda ref: sides[ref.digest], evidence.folder),
+        validation="statistical_test",
+        baseline=StepReference("eval", ("samples",)),
+        variant=StepReference("eval", ("other",)),
+        alternative="greater",
+    )
+    assert report.problems == ()
+
+
 def test_a_metric_that_is_not_there_is_named(evidence: Evidence):
     report = look(
         evidence,
