@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tasks.analyze.comparison import Method, Statistic, too_few
 from tasks.analyze.paired import MIN_UNITS, PairedItems, PairedQuestion, compare_paired
@@ -93,6 +94,21 @@ def test_the_interval_covers_the_truth_over_the_grid(
     assert found >= LEAST_COVERAGE
     if EFFECTS[name][1] > 1 / 0.99:
         assert passed <= 0.03
+
+
+def test_students_t_misses_rare_losses_in_a_quarter_of_the_cases() -> None:
+    """One source in twenty loses 30%; 30 sources, and both intervals of the same data."""
+    random = np.random.default_rng(5)
+    truth = 1 / EFFECTS["5% lose 30%"][1]
+    by_t = ours = 0
+    for _ in range(2_000):
+        one = question("5% lose 30%", 30, 0.5, random)
+        by_t += stats.ttest_1samp(one.top - truth * one.bottom, 0).pvalue > 0.05
+        found = one.p_values(truth)
+        assert found is not None
+        ours += min(found) > 0.025
+    assert 0.70 <= by_t / 2_000 <= 0.80
+    assert ours / 2_000 >= LEAST_COVERAGE
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1])
