@@ -13,6 +13,7 @@ from tasks.evaluate.spec import Score, ScorePart
 from tasks.gate.measures import MIN_STDERR_ITEMS, score
 
 LEAST_COVERAGE = 0.94
+NUM_DATA_SETS = 10_000  # of the long versions
 
 
 def average(parts: list[tuple[int, int]]) -> Score:
@@ -43,30 +44,37 @@ def test_a_standard_error_alone_covers_the_truth(num_items: int, accuracy: float
     assert covered / offered >= LEAST_COVERAGE
 
 
-@pytest.mark.parametrize(
-    "tasks",
-    [
-        [(0.98, 100), (0.98, 100), (0.98, 100)],
-        [(0.5, 250), (0.9, 250), (0.98, 40)],
-        [(0.97, 30)] * 12,
-        [(0.3, 20), (0.6, 1_000)],
-    ],
-    ids=["easy", "mixed", "many small", "one small"],
-)
-def test_the_standard_error_of_an_average_of_tasks_covers_the_truth(
-    tasks: list[tuple[float, int]],
-) -> None:
+AVERAGES = {
+    "easy": [(0.98, 100), (0.98, 100), (0.98, 100)],
+    "mixed": [(0.5, 250), (0.9, 250), (0.98, 40)],
+    "many small": [(0.97, 30)] * 12,
+    "one small": [(0.3, 20), (0.6, 1_000)],
+}
+
+
+def average_coverage(tasks: list[tuple[float, int]], number: int) -> float:
     random = np.random.default_rng(4)
     truth = sum(accuracy for accuracy, _ in tasks) / len(tasks)
     covered = offered = 0
-    for _ in range(2_000):
+    for _ in range(number):
         parts = [(int(random.binomial(num, accuracy)), num) for accuracy, num in tasks]
         found = score(average(parts), None, 0.95)
         if found.low is not None and found.high is not None:
             offered += 1
             covered += found.low <= truth <= found.high
-    assert offered > 0.95 * 2_000
-    assert covered / offered >= LEAST_COVERAGE - 0.01  # two standard errors
+    assert offered > 0.95 * number
+    return covered / offered
+
+
+@pytest.mark.parametrize("cell", AVERAGES)
+def test_the_standard_error_of_an_average_of_tasks_covers_the_truth(cell: str) -> None:
+    assert average_coverage(AVERAGES[cell], 2_000) >= LEAST_COVERAGE - 0.01  # two standard errors
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cell", AVERAGES)
+def test_the_standard_error_of_an_average_covers_the_truth_in_ten_thousand(cell: str) -> None:
+    assert average_coverage(AVERAGES[cell], NUM_DATA_SETS) >= LEAST_COVERAGE
 
 
 def test_an_average_that_guessing_is_taken_out_of_has_no_interval_of_its_standard_error() -> None:
@@ -81,20 +89,34 @@ def test_an_average_that_guessing_is_taken_out_of_has_no_interval_of_its_standar
     assert "guessing is taken out of" in found.reason
 
 
-@pytest.mark.parametrize("num_items", [30, 100])
-@pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0])
-def test_a_mean_of_skewed_items_covers_the_truth(num_items: int, sigma: float) -> None:
+def mean_coverage(num_items: int, sigma: float, number: int) -> float:
+    """Of the mean of log-normal items."""
     random = np.random.default_rng([num_items, int(10 * sigma)])
     empty = Score(task="t", metric="nats", value=1.0, num_items=num_items)
     covered = 0
-    for _ in range(200):
+    for _ in range(number):
         values = random.lognormal(0, sigma, num_items).tolist()
         items = {str(n): Sample(value, 1.0, None) for n, value in enumerate(values)}
         found = score(empty, items, 0.95)
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= math.exp(sigma**2 / 2) <= found.high
-    assert covered / 200 >= LEAST_COVERAGE - 0.034  # two standard errors
+    return covered / number
+
+
+@pytest.mark.parametrize("num_items", [30, 100])
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0])
+def test_a_mean_of_skewed_items_covers_the_truth(num_items: int, sigma: float) -> None:
+    assert mean_coverage(num_items, sigma, 200) >= LEAST_COVERAGE - 0.034  # two standard errors
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num_items", [30, 100])
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0])
+def test_a_mean_of_skewed_items_covers_the_truth_in_ten_thousand(
+    num_items: int, sigma: float
+) -> None:
+    assert mean_coverage(num_items, sigma, NUM_DATA_SETS) >= LEAST_COVERAGE
 
 
 @pytest.mark.parametrize(
