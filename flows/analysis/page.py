@@ -191,7 +191,7 @@ def _verdicts(evidence: RunEvidence) -> list[Promise]:
             name=name,
             state=found.state.value,
             is_good=found.state is DeliverableState.DELIVERED,
-            words=f"{found.type}, {found.validation}",
+            words=found.validation if name == found.type else f"{found.type}, {found.validation}",
             details=[("", str(scrub(problem)), False) for problem in found.problems],
         )
         for name, found in report.deliverables.items()
