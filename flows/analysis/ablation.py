@@ -4,8 +4,9 @@
         row.parameter, row.before, row.after, row.outcomes
 
 The difference of a score is paired by item with its 95% interval wherever both runs were asked the
-same; where they were not, both numbers stand there and no difference is claimed. Runs of equal
-files count once, the newest that has results. p-values are corrected by Holm over the table.
+same, of an average over tasks the ratio by the items of its tasks; where they were not, both
+numbers stand there and no difference is claimed. Runs of equal files count once, the newest that
+has results. p-values are corrected by Holm over the table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flows.analysis.facts import Fact, FactKind, digits, plural
 from flows.compare.outcome import Outcome, corrected, judge
 from flows.experiment.lineage import modifications
 from tasks.analyze.comparison import PairedComparison, Statistic
+from tasks.analyze.group_recovery import group_recovery
 from tasks.analyze.paired import compare_paired
 from tasks.analyze.rows import Samples, pair, samples_at
 from tasks.evaluate.spec import EvaluateResult, Score
@@ -32,6 +34,7 @@ WORDS = {
     Outcome.DIFFERENT: "they differ",
     Outcome.UNDECIDED: "no difference shown",
 }
+CONFIDENCE = 0.95
 MAX_NAMED = 3  # pairs of runs that a fact names
 
 
@@ -42,7 +45,7 @@ class Effect:
     name: str
     before: float
     after: float
-    comparison: PairedComparison | None = None  # after - before; None where it cannot be paired
+    comparison: PairedComparison | None = None  # after - before, of an average after / before
     higher_is_better: bool | None = None
     p_holm: float | None = None
     verdict: Outcome = Outcome.UNDECIDED
@@ -140,7 +143,7 @@ def _scores(
                 f"{name}, {score.task}/{score.label}",
                 score.value,
                 others[key].value,
-                _paired(key, score, *samples),
+                _paired(score, others[key], *samples),
                 score.higher_is_better,
             )
 
@@ -152,12 +155,11 @@ def _samples(result: EvaluateResult, run: RunEvidence) -> Samples:
     return samples_at([path])
 
 
-def _paired(
-    key: tuple[str, str],
-    score: Score,
-    before: Samples,
-    after: Samples,
-) -> PairedComparison | None:
+def _paired(score: Score, other: Score, before: Samples, after: Samples) -> PairedComparison | None:
+    """None where the two cannot be paired."""
+    if score.parts:
+        return group_recovery(score, other, before, after, CONFIDENCE)
+    key = (score.task, score.label)
     if key not in before or key not in after:
         return None
     try:
@@ -165,7 +167,9 @@ def _paired(
     except ValueError:  # they were not asked the same
         return None
     higher = score.higher_is_better is not False
-    return compare_paired(items, Statistic.DIFFERENCE, higher_is_better=higher)
+    return compare_paired(
+        items, Statistic.DIFFERENCE, higher_is_better=higher, confidence=CONFIDENCE
+    )
 
 
 def _corrected(rows: Sequence[Ablation]) -> list[Ablation]:
@@ -212,17 +216,18 @@ def _fact(change: str, outcome: Effect, source: str) -> Fact:
         why = found.reason if found is not None and found.reason else "it is not paired by item"
         words += f"; no interval, so no difference is claimed ({why})"
     else:
+        is_ratio = found.statistic is Statistic.RECOVERY
         numbers |= {
-            "difference": found.estimate,
+            "ratio" if is_ratio else "difference": found.estimate,
             "low": found.low,
             "high": found.high,
             "confidence": found.confidence,
             "num_items": found.num_items,
         }
         words += (
-            f", by {digits(found.estimate)} ({found.confidence:.0%} interval "
-            f"{digits(found.low)} to {digits(found.high)}, {plural(found.num_items, 'item')}): "
-            f"{WORDS[outcome.verdict]}"
+            f", {'times' if is_ratio else 'by'} {digits(found.estimate)} "
+            f"({found.confidence:.0%} interval {digits(found.low)} to {digits(found.high)}, "
+            f"{plural(found.num_items, 'item')}): {WORDS[outcome.verdict]}"
         )
     if outcome.p_holm is not None:
         numbers["p_holm"] = outcome.p_holm

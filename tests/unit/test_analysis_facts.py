@@ -28,6 +28,7 @@ from tasks.analyze.comparison import Method, PairedComparison, Statistic
 from tasks.analyze.repeats import RepeatComparison, RepeatMethod
 from tasks.errors import SpecError
 from tasks.store import open_store
+from tests.fakes import kept_runs
 from tests.fakes.kept_run import keep_run
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -213,6 +214,26 @@ def test_runs_that_differ_in_one_field_are_compared_item_by_item(tmp_path: Path)
     assert "train, held-out loss: 3.27 → 3.24; no interval, so no difference is claimed" in text
 
 
+def test_an_average_over_tasks_is_compared_by_the_items_of_its_tasks() -> None:
+    base = {task: [1.0] * 180 + [0.0] * 20 for task in "ab"}
+    worse = {task: [0.0] * 60 + [1.0] * 120 + [0.0] * 20 for task in "ab"}
+    one, other = (
+        RunEvidence.read(
+            kept_runs.keep_run(
+                {"it": kept_runs.with_average(answers)}, {"steps": {"it": {"seed": seed}}}
+            )
+        )
+        for seed, answers in enumerate((base, worse))
+    )
+    (row,) = ablations([one, other])
+    (average,) = (found for found in row.outcomes if found.name == "it, all/average")
+    assert average.comparison is not None
+    assert average.comparison.estimate == pytest.approx(120 / 180)
+    (text,) = (c for c in claims(facts_of(other, [row]), FactKind.ABLATION) if "average" in c)
+    assert re.search(r"0\.9 → 0\.6, times 0\.6667 \(95% interval 0\.\d+ to 0\.\d+, 400 items", text)
+    assert "they differ, it is worse" in text
+
+
 def test_runs_that_differ_in_more_than_one_field_are_no_ablation(tmp_path: Path) -> None:
     one, other = (
         RunEvidence.read(keep_run(tmp_path, num_steps=n, with_analysis=False)) for n in (300, 600)
@@ -281,6 +302,7 @@ def test_a_page_shows_what_there_is(tmp_path: Path) -> None:
     assert 'alt="Training loss"' in page
     assert 'alt="Latency against throughput"' in page
     assert "Recovery" not in re.sub(r"base64,[^\"]*", "", page)
+    assert "model, exists" not in page, "a promise named by its type says it once"
     for heading in ("Promises and gates", "Results", "Facts", "Steps", "How to reproduce"):
         assert f"<h2>{heading}</h2>" in page
 
