@@ -30,8 +30,8 @@ from tasks.benchmark.spec import (
     Sweep,
     Synchronous,
     Throughput,
-    TokenCount,
 )
+from tasks.benchmark.workload import TokenCount
 from tasks.serving import Server
 
 CORES_PER_WORKER = 2  # load generator's workers share the host with a server on CPU
