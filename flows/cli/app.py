@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.export import export
+from flows.cli.options import File, Json, Run, RunJson, Set
 from flows.cli.publish import publish
 
 app = typer.Typer(
@@ -27,28 +28,6 @@ app.command()(export)
 app.command()(publish)
 app.add_typer(standards_app, name="standards")
 app.add_typer(server_app, name="server")
-
-File = Annotated[
-    Path, typer.Argument(help="Experiment file (YAML), such as examples/quickstart.yaml.")
-]
-Run = Annotated[str, typer.Argument(help="Id of a run, a unique beginning of one, or 'latest'.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a value, such as steps.train.num_steps=300; VALUE is YAML. Repeatable.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-RunJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object on stdout: id, status, steps, deliverables, report. For a "
-        'wrong file: id null, status "invalid", problems.',
-    ),
-]
 
 
 def _print_version(is_asked: bool) -> None:

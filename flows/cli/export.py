@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.options import Json, Run
+
 
 def export(
-    run: Annotated[str, typer.Argument(help="Id of a run, a unique beginning, or 'latest'.")],
+    run: Run,
     output: Annotated[
         str,
         typer.Argument(
@@ -22,7 +24,7 @@ def export(
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="File or folder to make; must not exist.")],
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Copy what a step made out of the store, verified; nothing is overwritten."""
     from flows.cli.run import told_as_json

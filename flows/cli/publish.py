@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import Json, Run
+
 if TYPE_CHECKING:
     from flows.experiment import RunFolder
 
@@ -24,7 +26,7 @@ HUB = "hub:"
 
 
 def publish(
-    run: Annotated[str, typer.Argument(help="Id of a run, a unique beginning, or 'latest'.")],
+    run: Run,
     to: Annotated[
         str,
         typer.Option(
@@ -43,7 +45,7 @@ def publish(
     public: Annotated[
         bool, typer.Option("--public", help="A new repository is for everybody to see.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Publish a run's model with a card that says how good it is and how to make it again."""
     from flows.experiment import find_run, finish_abandoned
