@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from flows.experiment.loading import compile_experiment
 from flows.experiment.progress import RunState
 from flows.experiment.record import (
     DeliverableReport,
-    DeliverableState,
     RunReport,
     RunStatus,
     StepState,
+    status_of,
 )
 from flows.experiment.sound import Experiment
 from tasks.artifacts import ArtifactKind, ArtifactRef
@@ -37,7 +37,6 @@ from tasks.errors import LabwrightError, SpecError
 from tasks.scrubbing import Scrubber, own_secrets, scrub, typed_secrets
 from tasks.spec import Result
 from tasks.store import Record, open_store
-from tasks.verdict import GateResult
 
 SOURCE = "experiment.yaml"
 LOGGER = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def finish(
         update={
             "deliverables": deliverables,
             "gates": gates,
-            "status": end or _status(state.report, deliverables, gates),
+            "status": end or status_of(state.report, deliverables, gates),
             "ended": at,
             "seconds": round((state.report.seconds or 0.0) + sitting.total_seconds(), 3),
             "report": str(page) if page else None,
@@ -224,23 +223,6 @@ def _copy(
             to = target / file.relative_to(source)
             to.parent.mkdir(parents=True, exist_ok=True)
             copy(file, to)
-
-
-def _status(
-    report: RunReport,
-    deliverables: dict[str, DeliverableReport],
-    gates: Mapping[str, GateResult],
-) -> RunStatus:
-    states = {step.state for step in report.steps.values()}
-    if StepState.FAILED in states:
-        return RunStatus.FAILED
-    if not all(state.has_result or state is StepState.SKIPPED for state in states):
-        return RunStatus.CANCELLED
-    are_kept = all(kept.state is DeliverableState.DELIVERED for kept in deliverables.values())
-    are_passed = all(gate.passed for gate in gates.values())
-    if are_kept and are_passed and StepState.SKIPPED not in states:
-        return RunStatus.DONE
-    return RunStatus.PARTIAL_SUCCESS
 
 
 def _bundle(

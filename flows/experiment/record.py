@@ -5,6 +5,7 @@ RunReport.model_validate_json((folder / "run.json").read_bytes()).status
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -137,3 +138,21 @@ class RunReport(Frozen):
             },
         )
         return {"id": rest.pop("id"), "status": rest.pop("status"), "steps": steps, **rest}
+
+
+def status_of(
+    report: RunReport,
+    deliverables: Mapping[str, DeliverableReport],
+    gates: Mapping[str, GateResult],
+) -> RunStatus:
+    """How a run ended, by its steps, deliverables and gates."""
+    states = {step.state for step in report.steps.values()}
+    if StepState.FAILED in states:
+        return RunStatus.FAILED
+    if not all(state.has_result or state is StepState.SKIPPED for state in states):
+        return RunStatus.CANCELLED
+    are_kept = all(kept.state is DeliverableState.DELIVERED for kept in deliverables.values())
+    are_passed = all(gate.passed for gate in gates.values())
+    if are_kept and are_passed and StepState.SKIPPED not in states:
+        return RunStatus.DONE
+    return RunStatus.PARTIAL_SUCCESS
