@@ -55,7 +55,7 @@ from infra.pins import (  # noqa: E402
     read_pins,
     serve_environment,
 )
-from infra.pip_log import what_pip_does  # noqa: E402
+from infra.pip_log import last_lines, what_pip_does  # noqa: E402
 from infra.torch_build import is_cuda_build, source_arguments  # noqa: E402
 
 # Not sys.executable: in an activated .venv that is the one we are about to make anew.
@@ -245,15 +245,6 @@ def turn(folder: Path) -> Iterator[int]:
 def say(environment: Environment, text: str) -> None:
     """One line of progress."""
     print(f"  {environment.name:<6}{text}", flush=True)
-
-
-def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, without what pip says about folders that are not there."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [
-        line for line in lines if "is ignored: it is neither a file nor a directory" not in line
-    ]
-    return "\n".join(f"  | {line}" for line in told[-count:])
 
 
 def main(arguments: list[str] | None = None) -> int:
