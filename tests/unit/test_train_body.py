@@ -217,7 +217,7 @@ def test_a_run_that_diverges_fails_in_words_and_writes_no_model(
     from tasks.train.body import main
     from tasks.train.trainer import DivergenceError
 
-    spec = train_spec(prepared, learning_rate=1e30, warmup_steps=0, max_gradient_norm=1e30)
+    spec = train_spec(prepared, learning_rate=100.0, warmup_steps=0, max_gradient_norm=1e30)
     with pytest.raises(
         DivergenceError, match=r"step \d+.*loss .*gradient norm .*learning rate .*lower"
     ):
