@@ -18,13 +18,12 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tasks.analyze.comparison import PairedComparison
 
 if TYPE_CHECKING:
     from tasks.analyze.repeats import RepeatComparison
 
+POWER = 0.8  # chance that so many see it
 MOST = 100_000_000  # items; a drop that needs more cannot be measured
 
 
@@ -38,7 +37,7 @@ def paired_power(num_items: int, drop: float, discordance: float, alpha: float =
 
     _check(drop, discordance=discordance)
     number = stats.binom(num_items, discordance)
-    counts = np.arange(int(number.ppf(1e-9)), int(number.ppf(1 - 1e-9)) + 1)
+    counts = range(int(number.ppf(1e-9)), int(number.ppf(1 - 1e-9)) + 1)
     # `least` wins or fewer reject: P(at most least | fair) <= alpha / 2.
     least = stats.binom.ppf(alpha / 2, counts, 0.5)
     least -= stats.binom.cdf(least, counts, 0.5) > alpha / 2
@@ -65,7 +64,7 @@ def items_needed(
     *,
     discordance: float | None = None,
     sd: float | None = None,
-    power: float = 0.8,
+    power: float = POWER,
     alpha: float = 0.05,
 ) -> int:
     """Items with which a drop (of accuracy or mean, absolute) is seen with the given power.
@@ -76,7 +75,7 @@ def items_needed(
     return _least(_power_of_items(drop, discordance, sd, alpha), power)
 
 
-def repeats_needed(drop: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int:
+def repeats_needed(drop: float, sd: float, power: float = POWER, alpha: float = 0.05) -> int:
     """Repeats of each side with which a relative drop, e.g. 0.03, is seen."""
     return _least(lambda n: repeats_power(n, drop, sd, alpha), power)
 
@@ -86,7 +85,7 @@ def smallest_detectable_drop(
     *,
     discordance: float | None = None,
     sd: float | None = None,
-    power: float = 0.8,
+    power: float = POWER,
     alpha: float = 0.05,
 ) -> float | None:
     """The least drop that so many items show with the given power; None where they show none."""
@@ -110,7 +109,7 @@ def smallest_detectable_drop(
 
 
 def more_items_needed(
-    comparison: PairedComparison, threshold: float, power: float = 0.8
+    comparison: PairedComparison, threshold: float, power: float = POWER
 ) -> int | None:
     """Items beyond those there are with which the interval would clear or undercut the threshold.
 
@@ -118,7 +117,7 @@ def more_items_needed(
     is on one side already; None where no number of items can be told: no interval, or an estimate
     on the threshold.
     """
-    return _more(
+    return more_needed(
         comparison.num_items,
         comparison.estimate,
         (comparison.low, comparison.high),
@@ -130,10 +129,10 @@ def more_items_needed(
 
 
 def more_repeats_needed(
-    comparison: RepeatComparison, threshold: float, power: float = 0.8
+    comparison: RepeatComparison, threshold: float, power: float = POWER
 ) -> int | None:
     """Repeats of each side beyond those there are, as `more_items_needed`."""
-    return _more(
+    return more_needed(
         comparison.num_repeats,
         comparison.estimate,
         (comparison.low, comparison.high),
@@ -143,20 +142,21 @@ def more_repeats_needed(
     )
 
 
-def _more(
+def more_needed(
     number: int,
     estimate: float | None,
     interval: tuple[float | None, float | None],
     threshold: float,
     confidence: float,
-    power: float,
+    power: float = POWER,
     standard_error: float | None = None,
 ) -> int | None:
-    """Solved for the root of the share that `number` is of all items.
+    """As `more_items_needed`, for any number with its interval.
 
-    An interval's half, towards the threshold, is some standard errors, which shrink with the root
-    of the number, and what it leaves open beyond: rare losses that were not seen, which shrink with
-    the number itself. Where that is not told apart, all of it is taken as standard errors.
+    Solved for the root of the share that `number` is of all items. An interval's half, towards the
+    threshold, is some standard errors, which shrink with the root of the number, and what it leaves
+    open beyond: rare losses that were not seen, which shrink with the number itself. Where that is
+    not told apart, all of it is taken as standard errors.
     """
     low, high = interval
     if estimate is None or low is None or high is None or estimate == threshold:
@@ -211,7 +211,7 @@ def _t_power(
     bound = stats.t.ppf(1 - alpha / 2, claimed_degrees or degrees)
     upper = stats.nct.sf(bound, degrees, noncentrality)
     # scipy's noncentral t loses its far tail to NaN where the power is 1 or 0 anyway.
-    return float(upper) if np.isfinite(upper) else float(noncentrality > bound)
+    return float(upper) if math.isfinite(upper) else float(noncentrality > bound)
 
 
 def _check(drop: float, discordance: float | None = None, sd: float | None = None) -> None:

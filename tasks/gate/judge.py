@@ -12,13 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
+from tasks.analyze.power import more_needed
 from tasks.gate.spec import Inconclusive
 from tasks.verdict import CriterionVerdict, GateResult, Limit, Verdict
 
-MOST = 100_000_000  # units; a difference that needs more cannot be measured
-POWER = 0.8  # chance that so many more units settle it, if the number holds
 PERCENT_KINDS = ("recovery", "analyzed_recovery", "size_ratio")
 
 
@@ -76,24 +74,15 @@ def judge(found: Measured, limit: Limit, threshold: float) -> Verdict:
 def num_more_needed(found: Measured, threshold: float, confidence: float) -> int | None:
     """About how many more units would move the interval off the threshold, if the number holds.
 
-    With probability `POWER`, as `tasks.analyze.power.more_items_needed`. None where there is no
-    interval to start from, or where the number is the threshold itself.
+    None where it is off already, where there is no interval to start from, or where the number is
+    the threshold itself.
     """
     if not found.has_interval or found.num_units == 0:
         return None
     if found.num_more is not None:
         return found.num_more(threshold) or None
-    assert found.number is not None
-    assert found.low is not None
-    assert found.high is not None
-    gap = abs(found.number - threshold)
-    reach = found.number - found.low if found.number > threshold else found.high - found.number
-    if gap == 0 or reach <= 0:
-        return None
-    normal = NormalDist()
-    quantiles = normal.inv_cdf((1 + confidence) / 2), normal.inv_cdf(POWER)
-    needed = found.num_units * (reach / gap * sum(quantiles) / quantiles[0]) ** 2
-    return max(1, math.ceil(needed - found.num_units)) if needed <= MOST else None
+    interval = found.low, found.high
+    return more_needed(found.num_units, found.number, interval, threshold, confidence) or None
 
 
 def judged(
