@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from tasks.analyze.comparison import PairedComparison, Statistic
 from tasks.analyze.group_recovery import group_recovery
 from tasks.analyze.paired import compare_paired
-from tasks.analyze.rows import MetricKey, Samples, pair, parse_samples, read_samples
+from tasks.analyze.rows import MetricKey, Samples, pair, samples_at
 from tasks.analyze.spec import Evaluation
 from tasks.body import BodyContext, run_body
 from tasks.errors import nearest
@@ -39,8 +39,7 @@ def main(spec: GateSpec, context: BodyContext) -> GateResult:
     """Judge every criterion."""
 
     def read(evaluation: Evaluation) -> Samples:
-        with context.path(evaluation.samples).open(encoding="utf-8") as file:
-            return read_samples(parse_samples(file))
+        return samples_at([context.path(evaluation.samples)])
 
     criteria = {}
     for name, criterion in spec.criteria.items():
