@@ -25,7 +25,7 @@ Pure: no files, no clock; randomness is a seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ from tasks.analyze.intervals import (
     DIFFERENCE,
     RATIO,
     PairedTable,
+    Parameter,
     score_interval,
     score_p_values,
     standard_error_of_ratio,
@@ -137,6 +138,22 @@ def compare_paired(
 
 
 @dataclass(frozen=True)
+class TableTest:
+    """A test of 0/1 items, exact or by scores, asked as `UnseenTest` is."""
+
+    parameter: Parameter
+    table: PairedTable
+    interval_of: Callable[[Parameter, PairedTable, float], tuple[float, float]]
+    p_values_of: Callable[[Parameter, PairedTable, float], tuple[float, float]]
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        return self.interval_of(self.parameter, self.table, confidence)
+
+    def p_values(self, value: float) -> tuple[float, float]:
+        return self.p_values_of(self.parameter, self.table, value)
+
+
+@dataclass(frozen=True)
 class PairedQuestion:
     """One comparison, the method that its data allow, and that method's test and interval."""
 
@@ -179,42 +196,31 @@ class PairedQuestion:
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """None where no method holds, or where its interval has no ends."""
-        parameter = RATIO if self.statistic is Statistic.RECOVERY else DIFFERENCE
-        if self.method is Method.NONE:
+        if not (spreads := [test.interval(confidence) for test in self._tests()]):
             return None
-        if self.method is Method.UNSEEN:
-            unseen = self.unseen_test()
-            if not unseen.holds:
-                return None
-            spread = unseen.interval(confidence)
-            if self.table is None:
-                return spread
-            # Few items that differ say little, however well their sources agree.
-            alone = score_interval(parameter, self.table, confidence)
-            return min(spread[0], alone[0]), max(spread[1], alone[1])
-        assert self.table is not None
-        if self.method is Method.EXACT:
-            return exact_interval(parameter, self.as_if_independent(), confidence)
-        return score_interval(parameter, self.table, confidence)
+        return min(low for low, _ in spreads), max(high for _, high in spreads)
 
     def p_values(self, value: float) -> tuple[float, float] | None:
         """One-sided p-values of 'it is at most `value`' and 'at least `value`'; None as above."""
-        parameter = RATIO if self.statistic is Statistic.RECOVERY else DIFFERENCE
-        if self.method is Method.NONE:
+        if not (found := [test.p_values(value) for test in self._tests()]):
             return None
+        return max(at_most for at_most, _ in found), max(at_least for _, at_least in found)
+
+    def _tests(self) -> list[TableTest | UnseenTest]:
+        """Those of the method: what none of them rejects is in the interval."""
+        parameter = RATIO if self.statistic is Statistic.RECOVERY else DIFFERENCE
+        tests: list[TableTest | UnseenTest] = []
         if self.method is Method.UNSEEN:
-            unseen = self.unseen_test()
-            if not unseen.holds:
-                return None
-            found = unseen.p_values(value)
-            if self.table is None:
-                return found
-            alone = score_p_values(parameter, self.table, value)
-            return max(found[0], alone[0]), max(found[1], alone[1])
-        assert self.table is not None
+            if not (unseen := self.unseen_test()).holds:
+                return []
+            tests.append(unseen)
         if self.method is Method.EXACT:
-            return exact_p_values(parameter, self.as_if_independent(), value)
-        return score_p_values(parameter, self.table, value)
+            table = self.as_if_independent()
+            tests.append(TableTest(parameter, table, exact_interval, exact_p_values))
+        elif self.table is not None and self.method is not Method.NONE:
+            # Beside `unseen`, as few items that differ say little, however well sources agree.
+            tests.append(TableTest(parameter, self.table, score_interval, score_p_values))
+        return tests
 
     def unseen_test(self) -> UnseenTest:
         """Units that may lose or gain a share of what a usual one scores under the better model."""
