@@ -133,7 +133,7 @@ def unpack_bundle(path: Path, folder: Path, max_bytes: int | None = None) -> Bun
         what = "is no plain file" if path.exists() else "there is no such file"
         raise SpecError([Problem(f"{what}; {WHICH_FILE}", str(path))])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"{folder} exists already; name a new folder")
+        raise SpecError(f"{folder} exists already; name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -103,7 +103,7 @@ def _staged(target: Path) -> Iterator[Path]:
     """A path beside the target that becomes it once the block has ended well."""
     target = target.absolute()
     if target.exists() or target.is_symlink():
-        raise StoreError(f"{target} exists already; name another with --to")
+        raise SpecError(f"{target} exists already; name another with --to")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:

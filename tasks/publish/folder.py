@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from tasks.artifacts import ArtifactRef, ManifestEntry
-from tasks.errors import Corrupted, StoreError
+from tasks.errors import Corrupted, SpecError, StoreError
 from tasks.store.base import Store
 
 CHUNK_BYTES = 1 << 20
 
 
 def refuse_taken(target: Path) -> None:
-    """`StoreError` unless the folder is free: absent, or empty."""
+    """`SpecError` unless the folder is free: absent, or empty."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise StoreError(f"{target} is no folder; name another with --to")
+        raise SpecError(f"{target} is no folder; name another with --to")
     if target.is_dir() and any(target.iterdir()):
-        raise StoreError(f"{target} is not empty; name another folder with --to, or empty it")
+        raise SpecError(f"{target} is not empty; name another folder with --to, or empty it")
 
 
 def publish_folder(
@@ -33,7 +33,7 @@ def publish_folder(
 ) -> int:
     """Copy and write; returns the number of files.
 
-    `StoreError` if the folder is taken, `Corrupted` if what is kept is damaged.
+    `SpecError` if the folder is taken, `Corrupted` if what is kept is damaged.
     """
     refuse_taken(target)
     target = target.absolute()

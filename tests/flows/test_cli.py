@@ -125,7 +125,7 @@ def test_what_a_step_made_is_exported_whole_and_over_nothing(
     assert mine.read_bytes() == counts
     mine.write_text("mine")
     again = labwright(home, *one)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "exists already" in again.stderr
     assert mine.read_text() == "mine"
     wrong = labwright(home, "export", "latest", "by_letter.outptus", "--to", str(tmp_path / "x"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.experiment.bundle import MANIFEST, make_bundle, unpack_bundle
-from tasks.errors import Corrupted, StoreError
+from tasks.errors import Corrupted, SpecError, StoreError
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing(bundle: Path, tmp_path: Pa
 def test_a_folder_that_holds_something_is_not_written_to(bundle: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(SpecError, match="exists already"):
         unpack_bundle(bundle, tmp_path / "out")
 
 

@@ -261,10 +261,10 @@ def test_nothing_is_overwritten(small: Home, tmp_path: Path, taken: str):
         publish_folder(model, {}, target, small.store)
         assert (target / "config.json").exists()
         return
-    with pytest.raises(StoreError, match="name another"):
+    with pytest.raises(SpecError, match="name another"):
         publish_folder(model, {}, target, small.store)
     said = labwright("publish", "latest", "--to", str(target), "--step", "w8")
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert "name another" in said.stderr
     assert "mine" in (target.read_text() if taken == "file" else (target / "mine").read_text())
 
