@@ -76,10 +76,13 @@ class QuickstartRun:
         return open_store(self.home).materialize(ref)
 
 
-def demand_serving() -> None:
-    """Fail without vLLM, which `make test` sets up first; a skip would look like a test passed."""
+def demand_serving() -> Path:
+    """Where environments lie; fails without vLLM, which `make test` sets up first.
+
+    A skip would look like a test passed.
+    """
     try:
-        serve_folder()
+        return serve_folder().parent
     except EnvironmentMissing as error:
         pytest.fail(f"THE MAIN JOB IS NOT TESTED: {error}", pytrace=False)
 

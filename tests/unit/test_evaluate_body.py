@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from tasks.artifacts import ArtifactKind
-from tasks.environments import serve_folder
-from tasks.errors import EnvironmentMissing
 from tasks.evaluate.check import check
 from tasks.evaluate.json_lines import write_json_lines
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tasks.store.local import LocalStore
 from tests.fakes import transformers_server
 from tests.fakes.body_runs import Answer, run_bodies
+from tests.fakes.quickstart import demand_serving
 from tests.fakes.tiny_mirror import write_mirror, write_raw
 from tests.fakes.tiny_tasks import write_tiny_tasks
 
@@ -449,10 +448,7 @@ def test_a_standard_task_without_its_data_says_what_the_mirror_lacks(
 def test_real_vllm_agrees_with_transformers_within_a_standard_error(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    try:
-        environments = serve_folder().parent
-    except EnvironmentMissing as missing:
-        pytest.skip(str(missing))
+    environments = demand_serving()
     folder = write_tiny_tasks(tmp_path / "tasks", num_documents=20, num_choices=40, num_words=200)
     home = tmp_path / "run" / "home" / "labwright"
     home.mkdir(parents=True)

@@ -20,14 +20,13 @@ from typing import Any
 
 import pytest
 
-from tasks.environments import serve_folder
-from tasks.errors import EnvironmentMissing
 from tasks.evaluate.spec import EvaluateResult, EvaluateSpec
 from tasks.prepare.model_spec import ModelFromGguf
 from tasks.prepare.models import convert_gguf
 from tasks.standards import StandardKind, load
 from tests.fakes.body_runs import Answer, run_bodies
 from tests.fakes.figures import Figure
+from tests.fakes.quickstart import demand_serving
 from tests.fakes.tiny_mirror import write_mirror, write_raw
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -259,10 +258,7 @@ def test_the_gsm8k_part_of_openllm_equals_lm_eval_called_by_hand(
 def test_both_backends_agree_within_a_standard_error(
     standard_model: Path, mirror: Path, tmp_path: Path
 ) -> None:
-    try:
-        environments = serve_folder().parent
-    except EnvironmentMissing as missing:
-        pytest.skip(str(missing))
+    environments = demand_serving()
     home = tmp_path / "run" / "home" / "labwright"
     home.mkdir(parents=True)
     (home / "envs").symlink_to(environments)

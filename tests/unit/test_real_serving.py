@@ -18,10 +18,9 @@ import pytest
 
 from tasks.benchmark.spec import BenchmarkResult, BenchmarkSpec, LoadPoint
 from tasks.compress.spec import CompressSpec
-from tasks.environments import serve_folder
-from tasks.errors import EnvironmentMissing
 from tasks.serving import Server, ServerOptions, vllm_server
 from tests.fakes.body_runs import Answer, run_bodies
+from tests.fakes.quickstart import demand_serving
 
 pytestmark = pytest.mark.long
 
@@ -33,10 +32,7 @@ STANDARDS = ("w8a8", "w4a16", "fp8_dynamic", "awq_w4a16", "sparse_2of4")
 @pytest.fixture(scope="module", autouse=True)
 def environments() -> Path:
     """Where the serve environment lies; without it there is nothing to prove."""
-    try:
-        return serve_folder().parent
-    except EnvironmentMissing as missing:
-        pytest.skip(str(missing))
+    return demand_serving()
 
 
 @pytest.fixture(scope="module")
