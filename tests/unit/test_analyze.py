@@ -26,9 +26,10 @@ from tasks.analyze.rows import (
 from tasks.analyze.spec import AnalyzeSpec, Evaluation, Variant
 from tasks.analyze.table import comparison_table, gaps, interval_notes
 from tasks.artifacts import ArtifactKind, ArtifactRef, describe
-from tasks.benchmark.spec import LoadPoint, Percentiles
+from tasks.benchmark.spec import Percentiles
 from tasks.body import BodyContext
 from tasks.evaluate.spec import Score
+from tests.fakes.kept_run import load_point
 
 NUM_ITEMS = 60
 GOOD_LINE = json.dumps(
@@ -62,25 +63,6 @@ def samples_file(folder: Path, name: str, factor: float) -> ArtifactRef:
     ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
     return describe(path, ArtifactKind.SAMPLES, name)
-
-
-def load_point(load: str, repeat: int, tokens_per_s: float, itl_ms: float) -> LoadPoint:
-    spread = Percentiles(mean=itl_ms, p50=itl_ms, p90=itl_ms, p95=itl_ms, p99=2 * itl_ms)
-    return LoadPoint(
-        load=load,
-        kind="concurrent",
-        repeat=repeat,
-        duration_s=1.0,
-        num_successful=8,
-        num_errored=0,
-        num_incomplete=0,
-        error_fraction=0.0,
-        requests_per_s=1.0,
-        output_tokens_per_s=tokens_per_s,
-        ttft_ms=spread,
-        itl_ms=spread,
-        latency_s=None,
-    )
 
 
 def test_an_analysis_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
