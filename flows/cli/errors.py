@@ -21,7 +21,7 @@ def explain(error: Exception) -> int:
             print(f"error: {from_here(str(problem))}", file=sys.stderr)
         return error.exit_status
     if isinstance(error, LabwrightError):
-        print(f"error: {error}", file=sys.stderr)
+        print("\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return error.exit_status
     words = f"error: {type(error).__name__}: {error} (this is a bug of labwright's)"
     path = _keep(error)

@@ -123,9 +123,10 @@ async def _conduct(experiment: Experiment, state: RunState, call: Call | None) -
     try:
         state.close_steps(NOT_STARTED.get(end, "") if end else "")
         finish(state, experiment, end)
-    except Exception:
+    except Exception as error:
         if failure is None:
             raise  # else the first reason is the better one: a full disk was full before
+        failure.add_note(scrub(f"nor could the run be finished: {type(error).__name__}: {error}"))
     if failure is not None:
         raise failure
     return state.report

@@ -18,6 +18,7 @@ import pytest
 
 import flows.experiment.folder
 import flows.experiment.run
+from flows.cli.errors import explain
 from flows.cli.show import list_runs, show_lineage, show_run
 from flows.experiment import (
     RunFolder,
@@ -485,3 +486,24 @@ def test_from_where_a_body_goes_on_is_told(home: Path, tmp_path: Path):
         watch.output("stderr", "loading")
         watch.output("stderr", f"{GOING_ON}the checkpoint after step 300 of 1000")
     assert heard.words == ["train: going on from the checkpoint after step 300 of 1000"]
+
+
+async def test_the_first_reason_is_raised_and_what_followed_stands_beside_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(error: Exception) -> Any:
+        raise error
+
+    monkeypatch.setattr(
+        flows.experiment.run, "plan", lambda *_: fail(StoreError("the store is gone"))
+    )
+    monkeypatch.setattr(
+        flows.experiment.run, "finish", lambda *_: fail(OSError(28, "No space left"))
+    )
+    with pytest.raises(StoreError) as caught:
+        await run(tmp_path, ONE)
+    assert explain(caught.value) == 1
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert first == "error: the store is gone"
+    assert second.strip().startswith("nor could the run be finished: OSError")
+    assert "No space left" in second
